@@ -221,11 +221,12 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
             counts, label = _count_levels(level_sums), columns.label(index)
             levels.append(CategoryLevels.fit(counts, label, settings.min_frequency))
         categories = CategoricalEncoding.from_levels(indices, levels, settings)
-        if len(categories.target_encoded) and self._target_type:
-            moments = [_make_moments(sums[i], levels[i], center) for i in categories.target_encoded]
+        encoded = categories.target_encoded
+        if len(encoded) and self._target_type:
+            moments = [_make_moments(sums[i], levels[i], center) for i in encoded]
             n_outputs = len(moments[0].counts)
             classes = [None] if n_outputs == 1 else list(range(n_outputs))
-            statistics = TargetEncoding.from_moments(moments, classes, self._sample_folds)
+            statistics = TargetEncoding.from_moments(moments, encoded, classes, self._sample_folds)
             categories = categories.with_statistics(statistics)
         return categories, categories.read_codes(columns), lambda: self._sample_folds
 

@@ -515,8 +515,7 @@ def _convert_columns(encoding: FittedEncoding, x: Expr | list[Expr]) -> tuple[Ex
     numbers = [ex.cast(ex.take_columns(x, encoding.numeric_columns), np.float64)]
     statistics = categories.statistics
     if statistics is not None:
-        columns = [categories.target_encoded[column] for column in statistics.columns]
-        tables = [table[-1] for table in statistics.tables]
+        columns, tables = statistics.columns, [table[-1] for table in statistics.tables]
         numbers.append(_look_up(ex.take_columns(codes, columns), tables))
     fitted = encoding.interactions
     if fitted is not None:

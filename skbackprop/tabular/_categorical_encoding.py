@@ -320,19 +320,25 @@ class TargetEncoding:
     folds: Array
 
     @classmethod
-    def fit(cls, codes: Array, y: Any, target_type: str, folds: Array) -> Self:
-        """Fit to codes (n, k) and targets."""
+    def fit(
+        cls, codes: Array, columns: Sequence[int], y: Any, target_type: str, folds: Array
+    ) -> Self:
+        """Fit to some columns of codes (n, k), and targets."""
         targets, classes = target_outputs(y, target_type)
         n_folds = int(folds.max()) + 1
         moments = [
             TargetMoments.from_rows(column - 1, folds, targets, n_folds, int(column.max()))
-            for column in codes.T
+            for column in codes.T[columns].astype(np.intp)
         ]
-        return cls.from_moments(moments, classes, folds)
+        return cls.from_moments(moments, columns, classes, folds)
 
     @classmethod
     def from_moments(
-        cls, moments: Sequence[TargetMoments], classes: Sequence[Any], folds: Array
+        cls,
+        moments: Sequence[TargetMoments],
+        columns: Sequence[int],
+        classes: Sequence[Any],
+        folds: Array,
     ) -> Self:
         """Return the statistics, given the moments of each column by fold and code."""
         tables: list[Array] = []
@@ -344,11 +350,10 @@ class TargetEncoding:
             ]
             statistics = [part.merge(1).shrink() for part in (*fold_moments, column_moments)]
             tables += list(np.stack(statistics, axis=1))
-        columns = np.repeat(np.arange(len(moments)), len(classes))
-        classes = tuple(classes) * len(moments)
-        return cls(tuple(tables), tuple(columns.tolist()), classes, folds)
+        outputs = np.repeat(np.array(columns), len(classes))
+        return cls(tuple(tables), tuple(outputs.tolist()), tuple(classes) * len(moments), folds)
 
-    def without_codes(self, codes: Sequence[Array]) -> Self:
+    def without_codes(self, codes: Mapping[int, Array]) -> Self:
         """Return statistics that are the overall mean for some codes of each column.
 
         Otherwise a model could learn the targets of a fold from the statistics of a category that
@@ -416,7 +421,7 @@ class CategoricalEncoding:
     def with_statistics(self, statistics: TargetEncoding) -> Self:
         """Return the encoding with target statistics for codes that share an output."""
         assert isinstance(self.encoder, OneHot)
-        codes = [self.encoder.codes_with_output(i) for i in self.target_encoded]
+        codes = {i: self.encoder.codes_with_output(i) for i in self.target_encoded}
         return replace(self, statistics=statistics.without_codes(codes))
 
     def read_codes(self, table: TableColumns) -> Array:
@@ -425,11 +430,6 @@ class CategoricalEncoding:
         for position, (column, levels) in enumerate(zip(self.columns, self.levels, strict=True)):
             codes[:, position] = levels.encode(table.values(column))
         return codes
-
-    def encode_target(self, codes: Array, folds: Array | None) -> Array:
-        """Return target statistics (n, n_statistics), which are out of fold if there are folds."""
-        assert self.statistics is not None
-        return self.statistics.encode(codes[:, self.target_encoded], folds)
 
 
 def _assign_outputs(

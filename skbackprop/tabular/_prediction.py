@@ -135,11 +135,7 @@ class TabularPredictionMixin(metaclass=ABCMeta):
             if n_threads == 1:
                 return [function(item) for item in items]
             with ThreadPoolExecutor(n_threads) as pool:
-                try:
-                    return list(pool.map(function, items))
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
+                return list(pool.map(function, items))
 
     def _predict_out_of_fold(self, rows: UnscaledRows) -> Array:
         """Predict each training row by the members that held out its fold."""
@@ -274,8 +270,12 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         columns = read_table(self, X, reset=False)
         y, weight = self._validate_targets(y, sample_weight, columns.table)
         y_encoded = self._encode_targets(y)
-        rows, n_rows = encoding.read_training_rows(columns), len(self.oof_member_)
-        if columns.n_rows != n_rows or not self._is_out_of_fold(self._predict_out_of_fold(rows)):
+        n_rows = len(self.oof_member_)
+        is_training_table = columns.n_rows == n_rows
+        if is_training_table:
+            rows = encoding.read_rows(columns, encoding.folds)
+            is_training_table = self._is_out_of_fold(self._predict_out_of_fold(rows))
+        if not is_training_table:
             raise ValueError(
                 f"X must be the table of {n_rows} rows that fit was given, in the same order, got "
                 f"{columns.n_rows} other row(s). For other rows use "

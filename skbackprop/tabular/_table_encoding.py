@@ -99,10 +99,11 @@ def fit_categories(
     matrix = np.hstack(codes)
     categories = CategoricalEncoding.from_levels(indices, levels, settings)
     draw_folds = partial(draw_target_folds, columns.n_rows, settings.random_state, groups)
-    if y is None or not len(categories.target_encoded):
+    encoded = categories.target_encoded
+    if y is None or not len(encoded):
         return categories, matrix, draw_folds
-    folds, target_codes = draw_folds(), matrix[:, categories.target_encoded].astype(np.intp)
-    statistics = TargetEncoding.fit(target_codes, y, settings.target_type, folds)
+    folds = draw_folds()
+    statistics = TargetEncoding.fit(matrix, encoded, y, settings.target_type, folds)
     return categories.with_statistics(statistics), matrix, lambda: folds
 
 
@@ -208,7 +209,7 @@ class FittedEncoding:
                 [item.n_codes for item in categories.levels],
             )
         if statistics is not None:
-            blocks.append(categories.encode_target(codes, statistics.folds))
+            blocks.append(statistics.encode(codes, statistics.folds))
             scalings.append(RobustScaling.fit(blocks[-1], centered=not is_sparse))
         if interactions is not None:
             pair_z = z[:, interactions.numbers]
@@ -243,7 +244,7 @@ class FittedEncoding:
         numbers = columns.numbers(self.numeric_columns, self.kinds)
         blocks = [numbers]
         if self.categories.statistics is not None:
-            blocks.append(self.categories.encode_target(codes, folds))
+            blocks.append(self.categories.statistics.encode(codes, folds))
         if self.interactions is not None:
             blocks.append(self._encode_interactions(numbers, codes, folds))
         for column, encoding in self.column_encodings.items():
@@ -265,12 +266,6 @@ class FittedEncoding:
             if part is not None:
                 return part.folds
         return None
-
-    def read_training_rows(self, columns: TableColumns) -> UnscaledRows:
-        """Return the rows of `fit`, with out-of-fold target statistics and interactions."""
-        folds = self.folds
-        has_folds = folds is not None and len(folds) == columns.n_rows
-        return self.read_rows(columns, folds if has_folds else None)
 
     def encode(self, rows: UnscaledRows, dtype: np.dtype[np.floating]) -> Any:
         """Return the outputs for rows; a CSR array if the training table was sparse."""
@@ -329,9 +324,8 @@ class FittedEncoding:
         """Return a line for each column of `fit`: kind, reason, missing values and levels."""
         sources, lines = self.matrix_sources.tolist(), []
         levels = dict(zip(self.categories.columns, self.categories.levels, strict=True))
-        for column, kind in self.name_kinds(None).items():
+        for column, item in enumerate(self.kinds):
             suffix, label = "", columns.label(column).removeprefix("Column")
-            reason = self.kinds[column].reason
             if column in levels:
                 all_levels = {*levels[column].frequent, *levels[column].infrequent} - {None}
                 suffix = f", {len(all_levels)} levels"
@@ -339,9 +333,8 @@ class FittedEncoding:
                 is_nan = np.isnan(as_dense(rows.numbers[:, [sources.index(column)]]))
             else:
                 is_nan = np.array([is_missing(value) for value in columns.values(column)])
-            lines.append(
-                f"column{label}: {kind} ({reason}), {100 * is_nan.mean():.3g} % missing{suffix}"
-            )
+            missing = f"{100 * is_nan.mean():.3g} % missing"
+            lines.append(f"column{label}: {item.kind} ({item.reason}), {missing}{suffix}")
         return lines
 
     @property
@@ -362,8 +355,7 @@ class FittedEncoding:
         if statistics is not None:
             for i, class_ in zip(statistics.columns, statistics.classes, strict=True):
                 suffix = "_target" if class_ is None else f"_target_{class_}"
-                column = categories.columns[categories.target_encoded[i]]
-                inputs.append(OutputColumn("target", column, suffix))
+                inputs.append(OutputColumn("target", categories.columns[i], suffix))
         if self.interactions is not None:
             pairs = zip(self.interactions.categories, self.interactions.numbers, strict=True)
             for category, number in pairs:

@@ -70,5 +70,5 @@ def test_an_array_without_names_warns_after_partial_fit_of_a_frame():
 def test_a_level_of_one_fold_has_the_mean_of_the_others():
     codes, y = np.array([[1]] * 10 + [[2]] + [[1]] * 9), 100 + np.arange(20.0)
     folds = draw_target_folds(len(y), 0, None)
-    encoding = TargetEncoding.fit(codes, y, "continuous", folds)
+    encoding = TargetEncoding.fit(codes, [0], y, "continuous", folds)
     np.testing.assert_allclose(encoding.encode(codes, folds)[10], y[folds != folds[10]].mean())

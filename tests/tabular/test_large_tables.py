@@ -65,7 +65,7 @@ def test_views_are_those_of_all_rows_at_once(name, view, values_at_once, monkeyp
     monkeypatch.setattr(numeric_encoders, "_VALUES_AT_ONCE", values_at_once)
     X = TABLES[name]()
     features, rows = fitted(X)
-    matrices = features.encoding.read_training_rows(columns_of(X))
+    matrices = features.encoding.read_rows(columns_of(X), features.encoding.folds)
     expected = features.make_inputs(matrices, with_table=True)[view]
     np.testing.assert_array_equal(features.make_training_input(rows, view), expected)
     if view != "table":

@@ -103,7 +103,7 @@ def test_a_line_does_not_depend_on_the_target_of_its_row():
             TableEncoder(target_type="continuous", random_state=0),
             with_interactions=True,
         )
-        return encoding, encoding.read_training_rows(columns_of(frame)).numbers, rows.numbers
+        return encoding, encoding.read_rows(columns_of(frame), encoding.folds).numbers, rows.numbers
 
     encoding, expected, given = rows(y)
     assert encoding.interactions is not None

@@ -38,7 +38,7 @@ def statistics_of(y, kind, groups=None):
         TableEncoder(min_frequency=1, target_type=kind, random_state=0),
         groups=groups,
     )
-    return encoding.read_training_rows(columns_of(frame)).numbers[:, 1:]
+    return encoding.read_rows(columns_of(frame), encoding.folds).numbers[:, 1:]
 
 
 @pytest.mark.parametrize("kind", TARGETS)
@@ -73,7 +73,7 @@ def test_the_statistics_of_a_level_by_hand():
         TableEncoder(max_categories=2, target_type="continuous", random_state=0),
     )
     folds = encoding.categories.statistics.folds
-    numbers = encoding.read_training_rows(columns_of(frame)).numbers
+    numbers = encoding.read_rows(columns_of(frame), encoding.folds).numbers
     assert np.bincount(folds).tolist() == [8] * 5
     for row in range(len(y)):
         others = folds != folds[row]
@@ -132,7 +132,7 @@ def test_background_rows_have_out_of_fold_statistics():
     frame = pd.DataFrame({"level": [f"l{at}" for at in rng.permutation(99) % 33]})
     model = TabularRegressor(**SMALL).fit(frame, rng.randn(99))
     encoding = model._features.encoding
-    expected = encoding.read_training_rows(columns_of(frame))
+    expected = encoding.read_rows(columns_of(frame), encoding.folds)
     np.testing.assert_array_equal(model.background_.numbers, expected.numbers)
     in_sample = encoding.read_rows(columns_of(frame))
     assert not np.allclose(in_sample.numbers, expected.numbers)
