@@ -253,9 +253,8 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         single_precision &= not is_monotone
         predictors = self.__dict__.setdefault("_predictors", {})
         if (single_precision, member) not in predictors:
-            parameters = self._predictor.parameters.astype(
-                np.float32 if single_precision else np.float64
-            )
+            dtype = np.float32 if single_precision else np.float64
+            parameters = self._predictor.parameters.astype(dtype)
             if member is not None:
                 parameters = parameters.members(slice(member, member + 1))
             predictors[single_precision, member] = Predictor(self._network, parameters, FEW_ROWS)

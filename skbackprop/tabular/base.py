@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.random import RandomState
@@ -84,6 +84,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         "random_state": ["random_state"],
     }
     _configurations: ClassVar[Sequence[EnsembleSettings]]
+    _target_type: Any  # the target_type of a TableEncoder; None for a single class
     _fit_categories: CategoryFitter = staticmethod(fit_categories)
 
     # Groups that a search or a pipeline routes to splitters are routed here as well.
@@ -106,15 +107,6 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
     @abstractmethod
     def _fit_targets(self, y: Array, weight: Array | None) -> None:
         """Set the attributes of the target, given a valid y and the user's weights."""
-
-    @property
-    def _target_type(self) -> Literal["continuous", "binary", "multiclass"] | None:
-        """The `target_type` of a `TableEncoder`; None for a single class."""
-        if not is_classifier(self):
-            return "continuous"
-        if len(self.classes_) > 2:
-            return "multiclass"
-        return "binary" if len(self.classes_) == 2 else None
 
     def _training_weight(self, y: Array, weight: Array | None) -> Array | None:
         """Return the weights of rows with encoded targets, times the weights of their classes."""

@@ -212,6 +212,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self.verbose = verbose
         self.random_state = random_state
 
+    @property
+    def _target_type(self) -> str | None:
+        return {1: None, 2: "binary"}.get(len(self.classes_), "multiclass")
+
     def _fit_targets(self, y: Array, weight: Array | None) -> None:
         self.classes_ = np.unique(labels_to_array(y, "y"))
         if len(self.classes_) == 1:

@@ -194,6 +194,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         "clip": ["boolean"],
     }
     _configurations: ClassVar[Sequence[EnsembleSettings]] = FOR_NUMBERS
+    _target_type = "continuous"
     _range: Array | None  # the bounds that predictions are clipped to, of shape (2, n_targets, 1)
 
     def __init__(
