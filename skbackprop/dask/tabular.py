@@ -226,7 +226,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
             moments = [_make_moments(sums[i], levels[i], center) for i in encoded]
             n_outputs = len(moments[0].counts)
             classes = [None] if n_outputs == 1 else list(range(n_outputs))
-            statistics = TargetEncoding.from_moments(moments, encoded, classes, self._sample_folds)
+            statistics = TargetEncoding.from_moments(moments, encoded, classes)
             categories = categories.with_statistics(statistics)
         return categories, categories.read_codes(columns), lambda: self._sample_folds
 

@@ -310,35 +310,28 @@ class TargetEncoding:
         The column of each output.
     classes : tuple
         The class of each output, or None.
-    folds : array of int of shape (n_rows,)
-        The fold of each training row.
     """
 
     tables: tuple[Array, ...]
     columns: tuple[int, ...]
     classes: tuple[Any, ...]
-    folds: Array
 
     @classmethod
     def fit(
         cls, codes: Array, columns: Sequence[int], y: Any, target_type: str, folds: Array
     ) -> Self:
-        """Fit to some columns of codes (n, k), and targets."""
+        """Fit to some columns of codes (n, k), and targets, given the fold of each row."""
         targets, classes = target_outputs(y, target_type)
         n_folds = int(folds.max()) + 1
         moments = [
             TargetMoments.from_rows(column - 1, folds, targets, n_folds, int(column.max()))
             for column in codes.T[columns].astype(np.intp)
         ]
-        return cls.from_moments(moments, columns, classes, folds)
+        return cls.from_moments(moments, columns, classes)
 
     @classmethod
     def from_moments(
-        cls,
-        moments: Sequence[TargetMoments],
-        columns: Sequence[int],
-        classes: Sequence[Any],
-        folds: Array,
+        cls, moments: Sequence[TargetMoments], columns: Sequence[int], classes: Sequence[Any]
     ) -> Self:
         """Return the statistics, given the moments of each column by fold and code."""
         tables: list[Array] = []
@@ -351,7 +344,7 @@ class TargetEncoding:
             statistics = [part.merge(1).shrink() for part in (*fold_moments, column_moments)]
             tables += list(np.stack(statistics, axis=1))
         outputs = np.repeat(np.array(columns), len(classes))
-        return cls(tuple(tables), tuple(outputs.tolist()), tuple(classes) * len(moments), folds)
+        return cls(tuple(tables), tuple(outputs.tolist()), tuple(classes) * len(moments))
 
     def without_codes(self, codes: Mapping[int, Array]) -> Self:
         """Return statistics that are the overall mean for some codes of each column.

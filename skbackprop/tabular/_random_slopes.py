@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 from typing import Any, NamedTuple, Self
 
@@ -169,8 +168,6 @@ class RandomSlopes:
     coefficients : tuple of arrays of shape (n_folds + 1, 1 + n_codes, 2)
         For each pair, the intercept and the slope of each code without the rows of each fold; last,
         those of all rows. Code 0 is an unknown category.
-    folds : array of int of shape (n_rows,)
-        The fold of each training row.
 
     References
     ----------
@@ -184,7 +181,6 @@ class RandomSlopes:
     categories: tuple[int, ...]
     numbers: tuple[int, ...]
     coefficients: tuple[Array, ...]
-    folds: Array
 
     @classmethod
     def fit(
@@ -209,7 +205,7 @@ class RandomSlopes:
         y : array of shape (n,) or (n, n_targets)
             The targets, each of which has its own pairs, or NaN.
         draw_folds : callable
-            Returns the fold of each row, an array of int of shape (n,).
+            Returns the fold of each row, an array of int of shape (n,), the same in each call.
         n_codes : sequence of int
             The number of codes of each categorical column.
 
@@ -218,7 +214,7 @@ class RandomSlopes:
         interactions : RandomSlopes or None
             The interactions; None if there is no such pair.
         """
-        draw_folds_once, results = cache(draw_folds), list[tuple[float, int, int, Array]]()
+        results = list[tuple[float, int, int, Array]]()
         for target in np.atleast_2d(y.T):
             is_measured = ~np.isnan(target)
             rows: Any = slice(None) if is_measured.all() else is_measured
@@ -228,7 +224,7 @@ class RandomSlopes:
             pairs = _find_promising_pairs(codes[rows], z[rows], may_interact, target, n_codes)
             fitted = []
             for category, number in pairs:
-                folds, k = draw_folds_once(), n_codes[category]
+                folds, k = draw_folds(), n_codes[category]
                 column_codes, n_folds = codes[rows, category].astype(np.intp), int(folds.max()) + 1
                 pair_z = _fill(z[rows, number])
                 pair = _fit_pair(column_codes, pair_z, target, k, folds[rows], n_folds)
@@ -238,7 +234,7 @@ class RandomSlopes:
         if not results:
             return None
         _, categories, numbers, coefficients = zip(*results, strict=True)
-        return cls(categories, numbers, coefficients, draw_folds_once())
+        return cls(categories, numbers, coefficients)
 
     def encode(self, codes: Array, z: Array, folds: Array | None = None) -> Array:
         """Return the predictions of lines, of shape (n, n_pairs), out of fold if there are folds.

@@ -370,19 +370,11 @@ def find_kinds(
     choices |= _by_position(column_kinds, VALID_KINDS, columns, requirement)
     kinds: list[InferredKind] = []
     for column in range(columns.n_columns):
-        choice = choices.get(column)
-        if choice == "category":
-            kinds.append(InferredKind(choice, _CHOSEN))
+        if column in choices:
+            kinds.append(_check_choice(columns, column, choices[column]))
             continue
-        try:
-            inferred = columns.infer(column)
-        except ValueError:
-            if choice is None:
-                raise
-            inferred = InferredKind("category", "values are mixed")
-        if choice is not None:
-            inferred = _override_kind(columns, column, inferred, choice)
-        elif inferred.kind == "category" and not isinstance(categorical_features, str):
+        inferred = columns.infer(column)
+        if inferred.kind == "category" and not isinstance(categorical_features, str):
             raise ValueError(
                 f"{columns.label(column)} is not numeric, but is not among the "
                 f"categorical_features={categorical_features!r}. Add it, convert it to numbers, or "
@@ -468,15 +460,17 @@ def find_constraints(
     return [int(signs.get(column, 0)) for column in range(len(keys))]
 
 
-def _override_kind(
-    columns: TableColumns, column: int, inferred: InferredKind, choice: Kind
-) -> InferredKind:
+def _check_choice(columns: TableColumns, column: int, choice: Kind) -> InferredKind:
     """Return the kind of a column that the user names, after a check of the values."""
+    if choice == "category" or (choice == "text" and not isinstance(columns, SparseColumns)):
+        return InferredKind(choice, _CHOSEN)
+    try:
+        inferred = columns.infer(column)
+    except ValueError:
+        inferred = InferredKind("category", "values are mixed")
     kind = inferred.kind
     if choice == kind or (choice == "number" and kind in NUMERIC_KINDS):
         return inferred._replace(reason=_CHOSEN, doubt=None)
-    if choice == "text" and not isinstance(columns, SparseColumns):
-        return InferredKind("text", _CHOSEN)
     values = [value for value in columns.values(column) if not is_missing(value, with_words=True)]
     if choice in ("number", "date"):
         strings = [value for value in dict.fromkeys(values) if isinstance(value, str)]

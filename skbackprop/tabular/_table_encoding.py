@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache
 from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
@@ -86,7 +86,7 @@ def fit_categories(
     codes : array of int of shape (n, n_categorical)
         The codes of categories, in few bytes.
     draw_folds : callable
-        Returns the folds of target statistics. If there are none, it draws folds.
+        Draws the folds of target statistics and interactions, the same in each call.
     """
     indices = [i for i, item in enumerate(kinds) if item.kind == "category"]
     levels, codes = list[CategoryLevels](), [np.empty((columns.n_rows, 0), np.uint8)]
@@ -98,13 +98,12 @@ def fit_categories(
         codes.append(levels[-1].encode(values).astype(dtype)[:, np.newaxis])
     matrix = np.hstack(codes)
     categories = CategoricalEncoding.from_levels(indices, levels, settings)
-    draw_folds = partial(draw_target_folds, columns.n_rows, settings.random_state, groups)
+    draw_folds = cache(lambda: draw_target_folds(columns.n_rows, settings.random_state, groups))
     encoded = categories.target_encoded
     if y is None or not len(encoded):
         return categories, matrix, draw_folds
-    folds = draw_folds()
-    statistics = TargetEncoding.fit(matrix, encoded, y, settings.target_type, folds)
-    return categories.with_statistics(statistics), matrix, lambda: folds
+    statistics = TargetEncoding.fit(matrix, encoded, y, settings.target_type, draw_folds())
+    return categories.with_statistics(statistics), matrix, draw_folds
 
 
 @dataclass(frozen=True)
@@ -132,6 +131,8 @@ class FittedEncoding:
     constraints : sequence of int
         For each column, 1 if predictions must not decrease in it, -1 if they must not increase, and
         0 for no constraint.
+    folds : array of int of shape (n_rows,) or None
+        The fold of each training row in target statistics and interactions, if there are any.
     """
 
     numeric_columns: Sequence[int]
@@ -142,6 +143,7 @@ class FittedEncoding:
     column_encodings: Mapping[int, ColumnEncoding]
     interactions: RandomSlopes | None
     constraints: Sequence[int]
+    folds: Array | None
 
     @classmethod
     def fit(
@@ -209,11 +211,11 @@ class FittedEncoding:
                 [item.n_codes for item in categories.levels],
             )
         if statistics is not None:
-            blocks.append(statistics.encode(codes, statistics.folds))
+            blocks.append(statistics.encode(codes, draw_folds()))
             scalings.append(RobustScaling.fit(blocks[-1], centered=not is_sparse))
         if interactions is not None:
             pair_z = z[:, interactions.numbers]
-            blocks.append(interactions.encode(codes, pair_z, interactions.folds))
+            blocks.append(interactions.encode(codes, pair_z, draw_folds()))
             scalings.append(RobustScaling.fit(blocks[-1]))
         encodings: dict[int, ColumnEncoding] = {}
         for column in encoded_columns:
@@ -231,6 +233,7 @@ class FittedEncoding:
             encodings,
             interactions,
             constraints,
+            None if statistics is None and interactions is None else draw_folds(),
         )
         return fitted, UnscaledRows(_join_columns(blocks), codes)
 
@@ -258,14 +261,6 @@ class FittedEncoding:
         columns = list(self.interactions.numbers)
         z = self.numbers.scale_values(numbers[:, columns], columns)
         return self.interactions.encode(codes, z, folds)
-
-    @property
-    def folds(self) -> Array | None:
-        """The fold of each training row in target statistics and interactions, if there are any."""
-        for part in (self.interactions, self.categories.statistics):
-            if part is not None:
-                return part.folds
-        return None
 
     def encode(self, rows: UnscaledRows, dtype: np.dtype[np.floating]) -> Any:
         """Return the outputs for rows; a CSR array if the training table was sparse."""

@@ -72,7 +72,7 @@ def test_the_statistics_of_a_level_by_hand():
         y,
         TableEncoder(max_categories=2, target_type="continuous", random_state=0),
     )
-    folds = encoding.categories.statistics.folds
+    folds = encoding.folds
     numbers = encoding.read_rows(columns_of(frame), encoding.folds).numbers
     assert np.bincount(folds).tolist() == [8] * 5
     for row in range(len(y)):
