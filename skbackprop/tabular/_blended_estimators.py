@@ -292,13 +292,10 @@ def choose_view(estimator: Any) -> FeatureView:
 
 def _fit_clone(estimator: Any, data: TrainingData, fold: int, seconds: float) -> Any:
     """Fit a clone for the single target of the data to all rows except those of a fold."""
-    features = data.estimator._features
+    features, rows, held_out = data.estimator._features, data.rows, data.held_out
     categorical_mask = features.categorical_mask
-    X, y, weight = data.rows.X, data.rows.y, data.rows.weight
-    is_train = np.ones(len(y), dtype=bool) if data.folds is None else data.folds != fold
-    if weight is not None:
-        is_train &= weight > 0
-    X, y = X[is_train], y[is_train]
+    is_train = np.ones(len(rows.y), dtype=bool) if data.folds is None else data.folds != fold
+    X, y, weight = _select_rows(rows, is_train)
     if is_classifier(estimator) and (y == y[0]).all():
         return DummyClassifier().fit(X, y)
     model = clone(estimator)
@@ -308,9 +305,8 @@ def _fit_clone(estimator: Any, data: TrainingData, fold: int, seconds: float) ->
     for name, value in sorted(model.get_params().items()):
         if name.split("__")[-1] == "random_state" and value is None:
             model.set_params(**{name: draw_seed(data.rng)})
-    arguments = {}
-    if weight is not None and has_fit_parameter(model, "sample_weight"):
-        arguments["sample_weight"] = weight[is_train]
+    takes_weight = weight is not None and has_fit_parameter(model, "sample_weight")
+    arguments = {"sample_weight": weight} if takes_weight else {}
     if not isinstance(model, BOOSTED):
         return model.fit(X, y, **arguments)
     # Trees ignore columns without values, because constants are never split.
@@ -319,23 +315,27 @@ def _fit_clone(estimator: Any, data: TrainingData, fold: int, seconds: float) ->
         model.set_params(categorical_features=categorical_mask if categorical_mask.any() else None)
     if model.early_stopping is True:
         # Early stopping uses held-out rows with weight and a known class.
-        rows = data.held_out
-        is_used = np.ones(len(rows.y), dtype=bool) if data.folds is None else data.folds == fold
+        is_used = np.ones(len(held_out.y), bool) if data.folds is None else data.folds == fold
         if is_classifier(model):
-            is_used &= np.isin(rows.y, y)
-        if rows.weight is not None:
-            is_used &= rows.weight > 0
-        if is_used.any():
-            X_val = rows.X[is_used].astype(np.float64, copy=False)
-            arguments |= {"X_val": X_val, "y_val": rows.y[is_used]}
-            if rows.weight is not None:
-                arguments["sample_weight_val"] = rows.weight[is_used]
+            is_used &= np.isin(held_out.y, y)
+        X_val, y_val, weight_val = _select_rows(held_out, is_used)
+        if len(y_val):
+            X_val = X_val.astype(np.float64, copy=False)
+            arguments |= {"X_val": X_val, "y_val": y_val, "sample_weight_val": weight_val}
         else:
             model.set_params(validation_fraction=None)
     with openmp_limit(X.size), np.errstate(over="ignore"):  # midpoints of huge values overflow
         _fit_boosting(model, X, y, arguments, seconds)
     use_ordinal_table(model, categorical_mask)
     return model
+
+
+def _select_rows(rows: Rows, is_selected: Array) -> tuple[Array, Array, Array | None]:
+    """Return the input, the target and the weights of selected rows that have weight."""
+    if rows.weight is None:
+        return rows.X[is_selected], rows.y[is_selected], None
+    is_selected = is_selected & (rows.weight > 0)
+    return rows.X[is_selected], rows.y[is_selected], rows.weight[is_selected]
 
 
 def _fit_boosting(model: Any, X: Array, y: Array, options: dict[str, Any], seconds: float) -> None:
