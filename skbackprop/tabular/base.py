@@ -310,15 +310,14 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         )
         n_rows = self._count_training_rows(columns.n_rows, None)
         self._features = FeatureBuilder.from_encoding(encoding, rows, rng, n_rows)
-        if any(encoding.constraints):
-            for item in self._blended_estimators(columns.n_rows):
-                if not is_monotone(item):
-                    raise ValueError(
-                        f"blend must hold no {type(item).__name__} with monotonic_cst, got "
-                        f"{self.blend!r}, because only networks and gradient boosting of "
-                        "scikit-learn, without absolute errors or quantiles, have monotone "
-                        "predictions. Remove it, or set blend=None."
-                    )
+        others = [item for item in self._blended_estimators(n_rows) if not is_monotone(item)]
+        if others and any(encoding.constraints):
+            raise ValueError(
+                f"blend must hold no {type(others[0]).__name__} with monotonic_cst, got "
+                f"{self.blend!r}, because only networks and gradient boosting of scikit-learn, "
+                "without absolute errors or quantiles, have monotone predictions. Remove it, or "
+                "set blend=None."
+            )
         self.column_kinds_ = encoding.name_kinds(getattr(self, "feature_names_in_", None))
         if self.verbose:
             for line in encoding.describe_columns(columns, rows):
