@@ -55,8 +55,7 @@ _CLASSES = {
     "tabular._model_inputs": ["FeatureBuilder"],
     "tabular._monotone": ["MonotoneInputs"],
     "tabular._networks": [
-        "OutputBiasInit",
-        *("TabularClassifierNetworks", "TabularRegressorNetworks"),
+        *("OutputBiasInit", "TabularClassifierNetworks", "TabularRegressorNetworks"),
     ],
     "tabular._string_formats": ["DateFormat", "NumberFormat"],
     "tabular._table_encoding": ["FittedEncoding", "UnscaledRows"],

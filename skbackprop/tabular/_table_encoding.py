@@ -172,8 +172,8 @@ class FittedEncoding:
             Whether to fit `RandomSlopes` to continuous targets of tables that are not sparse.
         monotonic_cst : array-like, dict or None, default=None
             The parameter of a tabular estimator.
-        category_fitter : callable, default=fit_categories
-            Fits the categories.
+        category_fitter : callable
+            Fits the categories; by default `fit_categories`.
 
         Returns
         -------
