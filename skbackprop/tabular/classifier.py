@@ -75,9 +75,9 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         The columns in which the probability of ``classes_[1]`` is monotone, with the values of
         `HistGradientBoostingClassifier`: 1 if it must not fall when the number rises, -1 if it
         must not rise, 0 for no constraint. An array has a value for each column, a dict maps names
-        of columns, or positions without names, to values. For columns of numbers, booleans and
-        durations, and for two classes. Boosting has the same constraints, and `blend` must hold no
-        other estimators. None for no constraints.
+        or positions of columns to values. For columns of numbers, booleans and durations, and for
+        two classes. Boosting has the same constraints, and `blend` must hold no other estimators.
+        None for no constraints.
     class_weight : dict, "balanced" or None, default=None
         The weight of each class, which multiplies the weights of its rows. "balanced" gives all
         classes the same total weight. None for the weight 1. Class weights shift the predicted

@@ -68,10 +68,10 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         unless the strings are numbers, dates or text.
     column_kinds : dict or None, default=None
         The kinds of some columns, by name or position: "number", "category", "text", "date", "time"
-        or "duration". For these columns, it overrides `categorical_features` and the rules above,
-        and no warning says that they may be misread. Strings without a number or date are then
-        missing values. None for no such columns. Pass `column_kinds_` of another encoder to get the
-        same kinds for another table.
+        or "duration". Integers are positions, even if names are integers. For these columns, it
+        overrides `categorical_features` and the rules above, and no warning says that they may be
+        misread. Strings without a number or date are then missing values. None for no such columns.
+        Pass `column_kinds_` of another encoder to get the same kinds for another table.
     encoding : {"one_hot", "ordinal"}, default="one_hot"
         How categories are encoded: one output for each category, or a single code, 1 to k for k
         categories and 0 for unknown ones, as the input of an embedding.

@@ -82,11 +82,10 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         The columns in which the prediction is monotone, with the values of
         `HistGradientBoostingRegressor`: 1 if it must not fall when the number rises, -1 if it
         must not rise, 0 for no constraint. An array has a value for each column, a dict maps names
-        of columns, or positions without names, to values. For columns of numbers, booleans and
-        durations, and for losses with one prediction. Boosting has the same constraints, except
-        with absolute errors and quantiles, and `blend` must hold no other estimators; "auto" leaves
-        boosting out with these losses. The ends of intervals may not be monotone. None for no
-        constraints.
+        or positions of columns to values. For columns of numbers, booleans and durations, and for
+        losses with one prediction. Boosting has the same constraints, except with absolute errors
+        and quantiles, and `blend` must hold no other estimators; "auto" leaves boosting out with
+        these losses. The ends of intervals may not be monotone. None for no constraints.
     loss : str or Loss, default="squared_error"
         The loss that is minimized, as in `BackpropRegressor`. It determines what is predicted. For
         training, y is divided by its standard deviation, or by its mean if the loss needs
