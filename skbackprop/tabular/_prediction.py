@@ -118,8 +118,10 @@ class TabularPredictionMixin(metaclass=ABCMeta):
 
     def _predict_rows(self, rows: UnscaledRows, mix: Mix, **options: Any) -> Array:
         """Predict rows in one block; options are those of the `outputs` of a component."""
-        inputs = self._features.make_inputs(rows, with_table=bool(self._blended))
-        return mix([part.outputs(inputs[part.view], **options) for part in self._components])
+        inputs, outputs = self._features.make_inputs(rows, with_table=bool(self._blended)), []
+        for part in self._components:
+            outputs.append(part.outputs(inputs[part.view], **options))
+        return mix(outputs)
 
     def _map_in_threads(
         self, function: Callable[[Item], Result], items: Sequence[Item]
