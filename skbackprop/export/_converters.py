@@ -29,7 +29,6 @@ from ..losses import links
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from ..tabular._categorical_encoding import CategoryLevels, OneHot
 from ..tabular._column_values import find_role, to_floats
-from ..tabular._model_inputs import FeatureBuilder
 from ..tabular._monotone import MonotoneDense, MonotoneInputs
 from ..tabular._table_encoding import FittedEncoding
 from ..tabular.numeric_encoders import RobustScaling
@@ -467,40 +466,33 @@ def _(part: MaxAbsScaler, x: Any) -> Any:
 
 
 @to_expression.register
-def _(part: TableEncoder, x: Expr) -> Expr:
-    return encode_table(part._encoding, x)
+def _(part: TableEncoder, x: Any) -> Expr:
+    encoded = encode_table(part._encoding, *convert_columns(part._encoding, x))
+    return ex.take_columns(encoded, range(part._encoding.n_outputs))
 
 
-def encode_table(encoding: FittedEncoding, x: Expr | list[Expr]) -> Expr:
-    """Return the encoded columns of a table: numeric columns first, then categories.
+def encode_table(encoding: FittedEncoding, numbers: Expr, codes: Any) -> Expr:
+    """Return the encoded columns of a table, numbers before categories, or a column of zeros."""
+    encoder = encoding.categories.encoder
+    columns = [column for column, _ in encoder.outputs()]
+    if isinstance(encoder, OneHot):
+        starts, outputs = encoder._table
+        output = ex.take_rows(codes + starts, outputs.astype(np.float32))
+        categories = np.equal(ex.take_columns(output, columns), np.arange(len(columns)))
+    else:
+        categories = ex.take_columns(codes, columns)
+    encoded = ex.concat([_encode_numbers(encoding.numbers, numbers), categories])
+    return encoded if encoded.width else ex.zeros(numbers if numbers.width else codes)
+
+
+def convert_columns(encoding: FittedEncoding, x: Expr | list[Expr]) -> tuple[Expr, Expr]:
+    """Return numbers with target statistics, in double precision, and codes of categories.
 
     Raises
     ------
     TypeError
         If there are columns of dates, times or text, or of categories of other types.
     """
-    numbers, codes = _convert_columns(encoding, x)
-    encoded = [ex.cast(ex.concat(_encode_numbers(encoding.numbers, numbers)), np.float32)]
-    encoder = encoding.categories.encoder
-    columns = [column for column, _ in encoder.outputs()]
-    if isinstance(encoder, OneHot):
-        outputs = _look_up(codes, [np.array(outputs) for outputs, _ in encoder.columns])
-        repeated: Any = ex.cast(ex.take_columns(outputs, columns), np.float32)
-        positions = [position for _, names in encoder.columns for position in range(len(names))]
-        encoded.append(np.equal(repeated, np.array(positions)))
-    else:
-        encoded.append(ex.take_columns(codes, columns))
-    return ex.concat(encoded)
-
-
-def table_view(features: FeatureBuilder, x: Expr | list[Expr]) -> Expr:
-    """Return the view "table" of the rows: numbers, and codes of categories."""
-    numbers, codes = _convert_columns(features.encoding, x)
-    return ex.concat([numbers, _look_up(codes, features.codes)])
-
-
-def _convert_columns(encoding: FittedEncoding, x: Expr | list[Expr]) -> tuple[Expr, Expr]:
-    """Return numbers with target statistics, in double precision, and codes of categories."""
     for column, encoded in encoding.column_encodings.items():
         raise TypeError(
             f"{encoded.label} must contain numbers to be exported, but fit treated it as "
@@ -517,19 +509,19 @@ def _convert_columns(encoding: FittedEncoding, x: Expr | list[Expr]) -> tuple[Ex
     if statistics is not None:
         columns = [categories.target_encoded[column] for column in statistics.columns]
         tables = [table[-1] for table in statistics.tables]
-        numbers.append(_look_up(ex.take_columns(codes, columns), tables))
+        numbers.append(look_up(ex.take_columns(codes, columns), tables))
     fitted = encoding.interactions
     if fitted is not None:
         values = ex.take_columns(numbers[0], fitted.numbers)
         z = ex.fill_nan(_scale_and_clip(values, encoding.numbers, [*fitted.numbers]), 0.0)
         tables = [table[-1] for table in fitted.coefficients]
-        lines = _look_up(ex.take_columns(codes, fitted.categories), tables)
+        lines = look_up(ex.take_columns(codes, fitted.categories), tables)
         intercept, slope = (ex.reshape(ex.take_columns(lines, [i]), z.shape) for i in range(2))
         numbers.append(intercept + slope * z)
     return ex.concat(numbers), codes
 
 
-def _look_up(codes: Expr, tables: Sequence[Array]) -> Expr:
+def look_up(codes: Expr, tables: Sequence[Array]) -> Expr:
     """Return the row that each code has in its own table (n_codes, ...), in double precision."""
     if not tables:
         return codes
@@ -586,17 +578,14 @@ def _scale_and_clip(x: Expr, scaling: RobustScaling, columns: Any) -> Any:
     return z / np.sqrt(1.0 + np.square(z / 3.0))
 
 
-def _encode_numbers(numbers: RobustScaling, x: Expr) -> list[Expr]:
+def _encode_numbers(numbers: RobustScaling, x: Expr) -> Expr:
     """Return scaled columns, two-valued columns, and indicators of missing values."""
     scaled, two_valued, with_missing = numbers.input_columns
     z = _scale_and_clip(ex.take_columns(x, scaled), numbers, scaled)
     center, scale = numbers.center[two_valued], numbers.scale[two_valued]
     share = ex.clip((ex.take_columns(x, two_valued) - center) * scale, 0.0, 1.0)
-    return [
-        ex.fill_nan(z, numbers.fill[scaled]),
-        ex.fill_nan(share, numbers.fill[two_valued]),
-        np.isnan(ex.take_columns(x, with_missing)),
-    ]
+    filled = ex.fill_nan(ex.concat([z, share]), numbers.fill[[*scaled, *two_valued]])
+    return ex.cast(ex.concat([filled, np.isnan(ex.take_columns(x, with_missing))]), np.float32)
 
 
 @to_expression.register

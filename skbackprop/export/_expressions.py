@@ -332,6 +332,8 @@ def take_columns(x: Expr | list[Expr], columns: Iterable[int]) -> Expr:
     if isinstance(x, list):
         return concat([x[column] for column in columns])
     indices = np.array(list(columns), dtype=np.int64)
+    if np.array_equal(indices, np.arange(x.shape[-1])):
+        return x
     return Expr("Gather", (x, indices), (*x.shape[:-1], len(indices)), {"axis": -1}, x.dtype)
 
 

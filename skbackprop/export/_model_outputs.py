@@ -37,11 +37,12 @@ from ._converters import (
     Arrays,
     bin_fractions,
     convert,
+    convert_columns,
     encode_table,
     find_converter,
     get_levels,
     get_predicted_std,
-    table_view,
+    look_up,
     to_expression,
 )
 from ._expressions import AT_MOST, EQUALS, LEAF, Expr
@@ -242,20 +243,22 @@ def _(part: BackpropFeatures, x: Expr) -> Expr:
 
 def _component_outputs(estimator: Any, x: Expr) -> list[Expr]:
     """Return the outputs of the members of each component: logits or predictions."""
-    inputs = estimator._features
-    encoded = encode_table(inputs.encoding, x)
-    if not encoded.width:
-        encoded = ex.zeros(table_view(inputs, x))
-    embedded = _add_blocks(inputs, encoded) if inputs.n_blocks else encoded
-    views = {"encoded": encoded, "embedded": embedded}
-    outputs = []
+    inputs, outputs = estimator._features, []
+    numbers, codes = convert_columns(inputs.encoding, x)
+    encoded = encode_table(inputs.encoding, numbers, codes)
+    views = {
+        "encoded": encoded,
+        "embedded": _add_blocks(inputs, encoded),
+        "table": ex.concat([numbers, look_up(codes, inputs.codes)]),
+    }
     for component in estimator._components:
+        view = views[component.view]
         if isinstance(component, CrossFittedEstimators):
-            outputs.append(_convert_boosting(component, table_view(inputs, x)))
-            continue
-        raw = predict_raw(component, views[component.view])
-        is_logit = isinstance(component, BackpropClassifier)
-        outputs.append(raw if is_logit else _member_predictions(component, raw))
+            outputs.append(_convert_boosting(component, view))
+        elif isinstance(component, BackpropClassifier):
+            outputs.append(predict_raw(component, view))
+        else:
+            outputs.append(_member_predictions(component, predict_raw(component, view)))
     return outputs
 
 

@@ -215,6 +215,9 @@ def test_constant_columns():
     )
     (found,) = outputs_of(to_onnx(estimator), np.array([[1, np.nan]])).values()
     assert is_close(found[:, 0], estimator.predict([[1, np.nan]]))
+    for table in (np.ones((20, 1)), pd.DataFrame({"x": ["one"] * 20})):
+        (found,) = outputs_of(to_onnx(TableEncoder().fit(table)), table).values()
+        assert found.shape == (20, 0)
 
 
 def test_skl2onnx_converters():
@@ -287,6 +290,7 @@ def test_tables_of_words_have_an_input_for_each_column(kind):
     later.loc[:9, "city"], later.loc[5:20, "shop"], later.loc[30:40, "shop"] = "new", "new", None
     model = to_onnx(estimator)
     assert [value.name for value in model.graph.input] == [*table]
+    assert sum(node.op_type == "LabelEncoder" for node in model.graph.node) == 2
     found = outputs_of(model, later)
     if kind is TabularRegressor:
         assert is_close(found["variable"][:, 0], estimator.predict(later))
