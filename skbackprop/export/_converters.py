@@ -38,6 +38,8 @@ from ._expressions import Expr
 
 # The arrays of a layer of one ensemble member, by name.
 Arrays = Mapping[str, Array]
+# The scalers of scikit-learn that have formulas.
+SCALERS = (MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler)
 
 
 @singledispatch
@@ -156,7 +158,7 @@ def _mish(part: activations.Mish, z: Any) -> Any:
 
 def _scale_columns(x: Any, center: Array | None, scale: Array | None) -> Any:
     centered = x if center is None else x - center
-    return centered if scale is None else centered * (1 / scale)
+    return centered if scale is None else centered / scale
 
 
 def _exp(part: links.LogLink, raw: Any) -> Any:
@@ -457,7 +459,7 @@ def _(part: MinMaxScaler, x: Any) -> Any:
 
 @to_expression.register
 def _(part: MaxAbsScaler, x: Any) -> Any:
-    scaled = x * (1 / part.scale_)
+    scaled = x / part.scale_
     return ex.clip(scaled, -1.0, 1.0) if part.clip else scaled
 
 

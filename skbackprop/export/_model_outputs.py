@@ -34,6 +34,7 @@ from ..tabular.base import BaseTabular
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._converters import (
+    SCALERS,
     Arrays,
     bin_fractions,
     convert,
@@ -72,15 +73,15 @@ def build_inputs(estimator: Any) -> tuple[dict[str, Expr], Expr | list[Expr]]:
 
     A table with words has an input for each column.
     """
-    first = get_pipeline_steps(estimator)[0]
-    features = first._features.encoding if isinstance(first, BaseTabular) else None
-    encoding = first._encoding if isinstance(first, TableEncoder) else features
-    words, dtype = set[int](), np.float32 if encoding is None else np.float64
+    first, *others = get_pipeline_steps(estimator)
+    # Scalers before a table keep the digits that its levels and trees need.
+    table = next((step for step in (first, *others) if not isinstance(step, SCALERS)), first)
+    features = table._features.encoding if isinstance(table, BaseTabular) else None
+    encoding = table._encoding if isinstance(table, TableEncoder) else features
+    words, dtype = list[int](), np.float32 if encoding is None else np.float64
     if encoding is not None:
-        categories = encoding.categories
-        for column, levels in zip(categories.columns, categories.levels, strict=True):
-            if any(isinstance(level, str) for level in get_levels(levels)):
-                words.add(column)
+        columns = zip(encoding.categories.columns, encoding.categories.levels, strict=True)
+        words = [i for i, item in columns if any(isinstance(x, str) for x in get_levels(item))]
     if not words:
         row = Expr("", shape=vars(first).get("_row_shape") or (first.n_features_in_,), dtype=dtype)
         return {"X": row}, row
