@@ -544,7 +544,8 @@ def _encode_levels(levels: CategoryLevels, x: Any) -> Expr:
     TypeError
         If levels are neither all numbers nor all strings.
     ValueError
-        If levels are equal in the precision of the input.
+        If levels are equal in the precision of the input, or missing values and empty strings are
+        different levels.
     """
     all_levels, (missing_code,) = get_levels(levels), levels.encode([None])
     codes, has_words = levels.encode(all_levels), x.dtype is object
@@ -559,13 +560,17 @@ def _encode_levels(levels: CategoryLevels, x: Any) -> Expr:
             "either strings or numbers in a column. Convert the column to strings, and fit again."
         )
     if has_words:
-        return ex.encode_words(x, dict(zip(["", *all_levels], [missing_code, *codes], strict=True)))
+        code_of_word = {"": missing_code} | dict(zip(all_levels, codes, strict=True))
+        if missing_code not in (0, code_of_word[""]):
+            raise ValueError(
+                f"{levels.label} has missing values and empty strings, but an exported model reads "
+                "empty strings as missing values. Replace the empty strings, and fit again."
+            )
+        return ex.encode_words(x, code_of_word)
     numbers = to_floats(all_levels, levels.label)
-    with np.errstate(over="ignore"):
-        n_different = len(np.unique(numbers.astype(x.dtype)))
-    if n_different < len(numbers):
+    if len(np.unique(numbers.astype(x.dtype))) < len(numbers):
         raise ValueError(
-            f"{levels.label} has levels that are equal in single precision, the precision of its "
+            f"{levels.label} has levels that are equal as {np.dtype(x.dtype)}, the type of its "
             "input. Number the levels from 0, and fit again."
         )
     code: Any = np.isnan(x) * missing_code

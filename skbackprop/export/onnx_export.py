@@ -89,7 +89,8 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
         exported if a column has dates, times or text, or mixes strings and numbers.
     ValueError
         If weights overflow in single precision, ONNX cannot represent the labels, or `return_std`
-        is set for an estimator without it, or a column has the name of an output.
+        is set for an estimator without it. In a table with words, also if a column has no name or
+        that of an output, or both missing values and empty strings.
 
     Examples
     --------
@@ -130,10 +131,10 @@ def _make_model(name: str, inputs: dict[str, Expr], outputs: Outputs) -> Any:
     def new_name(name: str) -> str:
         return next(unique for n in numbers if (unique := f"{name}_{n}") not in inputs)
 
-    if common := set(inputs) & set(outputs):
+    if invalid := set(inputs) & {"", *outputs}:
         raise ValueError(
-            f"The column {common.pop()!r} has the name of an output of the model, which has "
-            f"{[*outputs]}. Rename the column, and fit again."
+            f"The column {invalid.pop()!r} has no name, or the name of an output of the model, which "
+            f"has {[*outputs]}. Rename the column, and fit again."
         )
     numbers = count()
     # An output has no other use, and may be the input.

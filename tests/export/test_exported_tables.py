@@ -316,8 +316,14 @@ def test_tables_of_words_have_an_input_for_each_column(kind):
 def test_errors_about_words():
     table = pd.DataFrame({"label": list("abcd") * 3, "x": range(12)})
     estimator = TabularClassifier(2, max_iter=1, random_state=0).fit(table, [0, 1] * 6)
-    with pytest.raises(ValueError, match="'label' has the name of an output"):
-        to_onnx(estimator)
+    for name in ("label", ""):
+        renamed = TabularClassifier(2, max_iter=1, random_state=0)
+        renamed.fit(table.rename(columns={"label": name}), [0, 1] * 6)
+        with pytest.raises(ValueError, match=f"'{name}' has no name, or the name of an output"):
+            to_onnx(renamed)
+    empty = TableEncoder(min_frequency=1).fit(pd.DataFrame({"x": ["a", "", None]}))
+    with pytest.raises(ValueError, match="'x' has missing values and empty strings"):
+        to_onnx(empty)
     register_converters()
     with pytest.raises(TypeError, match="fitted to columns of strings.*Export the Tabular.* alone"):
         skl2onnx.to_onnx(estimator, table[:1])
@@ -326,8 +332,11 @@ def test_errors_about_words():
 def test_raises_on_levels_that_cannot_be_exported():
     """Other steps compute in single precision."""
     register_converters()
-    for other, message in [(1 + 1e-12, "are equal in"), (1e300, "must have finite values in")]:
+    for other, message in [
+        (1 + 1e-12, "has levels that are equal as float32"),
+        (1e300, "must have finite values in single precision"),
+    ]:
         X = np.array([[1.0, 2], [other, 3], [2, 4]])
         alike = TableEncoder([0], min_frequency=1).fit(X)
-        with pytest.raises(ValueError, match=f"{message} single precision"):
+        with pytest.raises(ValueError, match=message):
             skl2onnx.to_onnx(alike, X[:1].astype(np.float32))
