@@ -479,8 +479,9 @@ def encode_table(encoding: FittedEncoding, numbers: Expr, codes: Any) -> Expr:
     columns = [column for column, _ in encoder.outputs()]
     if isinstance(encoder, OneHot):
         starts, outputs = encoder._table
-        output = ex.take_rows(codes + starts, outputs.astype(np.float32))
-        categories = np.equal(ex.take_columns(output, columns), np.arange(len(columns)))
+        positions = ex.take_rows(codes + starts, outputs.astype(np.float32))
+        repeated: Any = ex.take_columns(positions, columns)
+        categories = np.equal(repeated, np.arange(len(columns)))
     else:
         categories = ex.take_columns(codes, columns)
     encoded = ex.concat([_encode_numbers(encoding.numbers, numbers), categories])

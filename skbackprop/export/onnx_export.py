@@ -18,12 +18,8 @@ from ..estimators.regressor import BackpropRegressor
 from ..tabular._read_table import is_numeric
 from ..utils.validation import require_extra
 from ._converters import to_expression
-from ._expressions import FLOAT, ML_OPSET, OPSET, Expr, write_nodes
+from ._expressions import ML_OPSET, OPSET, Expr, cast, write_nodes
 from ._model_outputs import Outputs, build_inputs, build_outputs, has_formulas, to_outputs
-
-# The version of the file format of ONNX 1.8, to which the opset belongs, and the one of ONNX 1.11,
-# to which that of trees does.
-IR_VERSION, ML_IR_VERSION = 7, 8
 
 # The options of skl2onnx's own converters of classifiers, which its parser applies.
 _CLASSIFIER_OPTIONS = {
@@ -133,8 +129,8 @@ def _make_model(name: str, inputs: dict[str, Expr], outputs: Outputs) -> Any:
 
     if invalid := set(inputs) & {"", *outputs}:
         raise ValueError(
-            f"The column {invalid.pop()!r} has no name, or the name of an output of the model, which "
-            f"has {[*outputs]}. Rename the column, and fit again."
+            f"The column {invalid.pop()!r} has no name, or the name of an output of the model, one "
+            f"of {[*outputs]}. Rename the column, and fit again."
         )
     numbers = count()
     # An output has no other use, and may be the input.
@@ -144,12 +140,11 @@ def _make_model(name: str, inputs: dict[str, Expr], outputs: Outputs) -> Any:
     input_infos = [make_info(name, value) for name, value in inputs.items()]
     output_infos = [make_info(name, value) for name, value in outputs.items()]
     graph = helper.make_graph(nodes, name, input_infos, output_infos, constants)
-    opsets = {"": OPSET} | {node.domain: ML_OPSET for node in nodes if node.domain}
+    versions = {"": OPSET} | {node.domain: ML_OPSET for node in nodes if node.domain}
+    opsets = [helper.make_opsetid(*item) for item in versions.items()]
+    version = helper.find_min_ir_version_for(opsets)
     return helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid(*opset) for opset in opsets.items()],
-        ir_version=ML_IR_VERSION if len(opsets) > 1 else IR_VERSION,
-        producer_name="skbackprop",
+        graph, opset_imports=opsets, ir_version=version, producer_name="skbackprop"
     )
 
 
@@ -262,7 +257,7 @@ def _get_input_types(estimator: Any, X: Any) -> list[tuple[str, Any]]:
 def _build_operator_outputs(operator: Any) -> tuple[Expr, list[Expr]]:
     """Return the input of an operator of skl2onnx, and the outputs that it has.
 
-    Classes are strings or integers, as skl2onnx needs.
+    Numbers of any type are cast. Classes are strings or integers, as skl2onnx needs.
     """
     inputs, _ = build_inputs(operator.raw_operator)
     if any(value.dtype is object for value in inputs.values()):
@@ -272,7 +267,7 @@ def _build_operator_outputs(operator: Any) -> tuple[Expr, list[Expr]]:
             f"skl2onnx converts. Export the {name} alone, by to_onnx."
         )
     row = Expr("", shape=(operator.raw_operator.n_features_in_,))
-    first, *others = build_outputs(operator.raw_operator, row).values()
+    first, *others = build_outputs(operator.raw_operator, cast(row, np.float32)).values()
     if first.dtype not in (np.float32, np.int64, object):
         classes: Any = first.inputs[0]
         integers = classes.astype(np.int64)
@@ -311,20 +306,14 @@ def _set_types(operator: Any) -> None:
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes of an operator to the model of skl2onnx."""
-    from onnx import helper, numpy_helper
-
     row, outputs = _build_operator_outputs(operator)
-    names = {row: scope.get_unique_variable_name("row")}
-    source = operator.inputs[0].full_name
-    cast = helper.make_node("Cast", [source], [names[row]], domain="", to=FLOAT)
+    names = {row: operator.inputs[0].full_name}
     for value, variable in zip(outputs, operator.outputs, strict=True):
         names[Expr("Identity", (value,))] = variable.full_name
     nodes, constants = write_nodes(names, scope.get_unique_variable_name)
-    for node in (cast, *nodes):
+    for node in nodes:
         node.name = scope.get_unique_operator_name(node.op_type)
-        container.nodes.append(node)
         version = ML_OPSET if node.domain else OPSET
         container.node_domain_version_pair_sets.add((node.domain, version))
-    for constant in constants:  # of equal ones, the container has one
-        values = list(constant.string_data) or numpy_helper.to_array(constant).ravel()
-        container.add_initializer(constant.name, constant.data_type, constant.dims, values)
+    container.nodes.extend(nodes)
+    container.initializers.extend(constants)
