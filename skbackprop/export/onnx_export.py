@@ -37,13 +37,16 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     also those that contain estimators of this package.
 
     Networks compute in single precision: the input ``X`` is a float32 tensor of shape (n,
-    n_features), or with rows of the shape that they had in training. The input of a tabular
-    estimator or `TableEncoder` is a float64 tensor, because trees compare exact numbers. If it was
-    fitted to columns of strings, it has an input of shape (n, 1) for each column instead, with the
-    name of the column: strings for categories, float64 for other columns, also for numbers in
-    strings, which you parse before. Missing values are NaN, and empty strings.
-    Padding at the end of sequences is not exported: the model takes sequences of full length. The
-    outputs have the names and shapes of skl2onnx:
+    n_features), or with rows of the shape that they had in training. Padding at the end of
+    sequences is not exported: the model takes sequences of full length.
+
+    The input of a tabular estimator or `TableEncoder`, also after scikit-learn's scalers, is a
+    float64 tensor ``X``, because trees compare exact numbers. If it was fitted to columns of words,
+    each column is an input of shape (n, 1) instead, with the name or the position of the column:
+    strings for words, float64 for all other columns. Parse numbers in strings before. Missing
+    values are empty strings and NaN.
+
+    The outputs have the names and shapes of skl2onnx:
 
     - Classifiers have ``label``, of shape (n,), and ``probabilities``, of shape (n, n_classes), or
       ``scores``, the decision values, for losses without probabilities. Labels are integers,
