@@ -326,8 +326,8 @@ def _convert_boosting(component: CrossFittedEstimators, x: Expr) -> Expr:
         If other estimators are blended, or boosting encodes categories by itself.
     """
     n_classes, members = component.n_classes, component.estimators
-    exported = OrdinalTable | DummyClassifier | None
-    others = [x for x in members if not isinstance(getattr(x, "_preprocessor", x), exported)]
+    kinds = (OrdinalTable, DummyClassifier, type(None)) if component.view == "table" else ()
+    others = [x for x in members if not isinstance(getattr(x, "_preprocessor", x), kinds)]
     if others:
         raise TypeError(
             f"A blend with {type(others[0]).__name__} cannot be exported. Of other estimators only "

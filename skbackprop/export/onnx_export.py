@@ -43,8 +43,8 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     The input of a tabular estimator or `TableEncoder`, also after scikit-learn's scalers, is a
     float64 tensor ``X``, because trees compare exact numbers. If it was fitted to columns of words,
     each column is an input of shape (n, 1) instead, with the name or the position of the column:
-    strings for words, float64 for all other columns. Parse numbers in strings before. Missing
-    values are empty strings and NaN.
+    strings for words, float64 for all other columns. Parse numbers in strings before; "12 %" is
+    0.12. Missing values are empty strings and NaN.
 
     The outputs have the names and shapes of skl2onnx:
 

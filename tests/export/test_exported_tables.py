@@ -10,6 +10,7 @@ import pytest
 import skl2onnx
 from onnxruntime import InferenceSession
 from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
@@ -208,6 +209,10 @@ def test_raises_on_other_estimators_in_a_blend():
     ridge = TabularRegressor(2, **BLENDED, blend=[Ridge()]).fit(TABLE, NUMBERS)
     with pytest.raises(TypeError, match=r"blend with Ridge cannot be exported.*blend=None"):
         to_onnx(ridge)
+    # A clone of gradient boosting that sees a single class is a DummyClassifier, too.
+    dummy = TabularClassifier(2, **BLENDED, blend=[DummyClassifier()]).fit(TABLE, LABELS)
+    with pytest.raises(TypeError, match="blend with DummyClassifier cannot be exported"):
+        to_onnx(dummy)
 
 
 def test_lines_of_categories():
