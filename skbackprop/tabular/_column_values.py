@@ -304,7 +304,8 @@ def infer_kind_of_strings(values: Sequence[Any]) -> InferredKind:
         return InferredKind("text", f"strings of {n_words:.1f} words on average")
     doubt = None
     has_parsed = fit is not None and len(strings) - len(fit.misfits) >= _MIN_PARSED
-    if fit and has_parsed and not any(map(str.isdecimal, fit.misfits)):  # no codes such as 007
+    has_codes = fit is not None and any(text[0] == "0" and text.isdecimal() for text in fit.misfits)
+    if fit and has_parsed and not has_codes:  # such as 007
         values = ", ".join(map(short_repr, fit.misfits[:3]))
         problem = f"is read as a category, because it holds {values} beside {fit.format}"
         public: Kind = "date" if kind == "date" else "number"
