@@ -199,6 +199,12 @@ DOUBTS = {
         "number",
     ),
     "a few percents": ([*NUMBERS, "7%", "8%"], "category", "holds '7%', '8%' beside", "number"),
+    "two prices": (
+        [f"$ {at} / \u20ac {at}" for at in range(60)],
+        "category",
+        "a category of 60 levels, .* too rare",
+        "text",
+    ),
     "codes": (
         [f"{at:03}" for at in range(80, 140)],
         "category",
