@@ -303,8 +303,8 @@ def infer_kind_of_strings(values: Sequence[Any]) -> InferredKind:
         return InferredKind("text", f"strings of {n_words:.1f} words on average")
     doubt = None
     has_parsed = fit is not None and len(strings) - len(fit.misfits) >= _MIN_PARSED
-    has_codes = fit is not None and any(text[0] == "0" and text.isdecimal() for text in fit.misfits)
-    if fit and has_parsed and not has_codes:  # such as 007
+    # Codes such as 007 are no numbers.
+    if fit and has_parsed and not any(text.isdecimal() and text < "1" for text in fit.misfits):
         values = ", ".join(map(short_repr, fit.misfits[:3]))
         problem = f"is read as a category, because it holds {values} beside {fit.format}"
         public: Kind = "date" if kind == "date" else "number"

@@ -100,9 +100,7 @@ class NumberFormat:
         signs = sign + later_sign + last_sign
         if signs not in _SIGNS or (last_sign == "-" and not fraction):  # the grade 2- is no number
             return None
-        if (before and after) or (separator and exponent):
-            return None
-        if before + after != self.unit and (before or after or self.unit == "%"):
+        if (before + after or self.unit.strip("%")) != self.unit or (separator and exponent):
             return None
         digits = whole.replace(separator or ",", "")
         number = float(f"{digits}.{fraction or ''}{exponent}") / (100 if self.unit == "%" else 1)
@@ -113,11 +111,10 @@ class NumberFormat:
         """Return the formats that strings may have, with the most frequent unit."""
         has_marks = any("," in text or "." in text for text in strings)
         for decimal in ".," if has_marks else ".":
-            matches = filter(None, map(_number_pattern(decimal).fullmatch, sample))
-            units = Counter(match[2] or match[8] for match in matches)
-            if "%" not in units:  # numbers without a currency have that of the others
-                del units[""]
-            yield cls(decimal, max(units, key=units.__getitem__, default=""))
+            matches = map(_number_pattern(decimal).fullmatch, sample)
+            units = Counter(match[2] or match[8] for match in matches if match)
+            units[""] *= "%" in units  # numbers without a currency have that of the others
+            yield cls(decimal, max(units, key=units.__getitem__))
 
     def is_ambiguous(self, strings: Sequence[str], numbers: Sequence[Any]) -> bool:
         """Return whether strings that fit with both decimal marks may have the other one.
@@ -159,11 +156,10 @@ _MONTHS = {
     for length in range(3, len(name) + 1)
 }
 
-_NAME, _SUFFIX = r"[^\W\d_]{3,}\.?", "(?:st|nd|rd|th|er)?"
-_SEPARATOR = r"(\s*[-/.,]\s*|\s+|(?<=[0-9])(?=[a-z])|(?<=[a-z])(?=[0-9]))"
+_NAME = r"[^\W\d_]{3,}\.?"
+_SEPARATOR = r"(?:st|nd|rd|th|er)?(\s*[-/.,]\s*|\s+|(?<=[0-9])(?=[a-z])|(?<=[a-z])(?=[0-9]))"
 _DATE = re.compile(
-    rf"\s*([0-9]{{1,4}}|{_NAME}){_SUFFIX}{_SEPARATOR}"
-    rf"([0-9]{{1,2}}|{_NAME}){_SUFFIX}{_SEPARATOR}([0-9]{{1,4}})"
+    rf"\s*([0-9]{{1,4}}|{_NAME}){_SEPARATOR}([0-9]{{1,2}}|{_NAME}){_SEPARATOR}([0-9]{{1,4}})"
     r"(?:[T,:\s]\s*([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
     r"\s*(?:([ap])\.?m\.?)?\s*(?:Z|UTC|GMT|Uhr|[+-][0-9]{2}(?::?[0-9]{2}){0,2})?)?\s*",
     re.IGNORECASE,
