@@ -304,7 +304,7 @@ def infer_kind_of_strings(values: Sequence[Any]) -> InferredKind:
     doubt = None
     has_parsed = fit is not None and len(strings) - len(fit.misfits) >= _MIN_PARSED
     # Codes such as 007 are no numbers.
-    if fit and has_parsed and not any(text.isdecimal() and text < "1" for text in fit.misfits):
+    if fit and has_parsed and not any("0" < x < "1" and x.isdecimal() for x in fit.misfits):
         values = ", ".join(map(short_repr, fit.misfits[:3]))
         problem = f"is read as a category, because it holds {values} beside {fit.format}"
         public: Kind = "date" if kind == "date" else "number"

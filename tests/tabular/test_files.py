@@ -193,9 +193,9 @@ DOUBTS = {
         "date",
     ),
     "a few numbers without percent": (
-        [*(f"{at} %" for at in range(40)), "7", "8"],
+        [*(f"{at} %" for at in range(40)), "7", "0"],
         "category",
-        "holds '7', '8' beside numbers with a decimal point in %",
+        "holds '7', '0' beside numbers with a decimal point in %",
         "number",
     ),
     "a few percents": ([*NUMBERS, "7%", "8%"], "category", "holds '7%', '8%' beside", "number"),
