@@ -29,7 +29,6 @@ from ..losses import links
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from ..tabular._categorical_encoding import CategoryLevels, OneHot
 from ..tabular._column_values import find_role, to_floats
-from ..tabular._model_inputs import FeatureBuilder
 from ..tabular._monotone import MonotoneDense, MonotoneInputs
 from ..tabular._table_encoding import FittedEncoding
 from ..tabular.numeric_encoders import RobustScaling
@@ -39,6 +38,8 @@ from ._expressions import Expr
 
 # The arrays of a layer of one ensemble member, by name.
 Arrays = Mapping[str, Array]
+# The scalers of scikit-learn that have formulas.
+SCALERS = (MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler)
 
 
 @singledispatch
@@ -157,7 +158,7 @@ def _mish(part: activations.Mish, z: Any) -> Any:
 
 def _scale_columns(x: Any, center: Array | None, scale: Array | None) -> Any:
     centered = x if center is None else x - center
-    return centered if scale is None else centered * (1 / scale)
+    return centered if scale is None else centered / scale
 
 
 def _exp(part: links.LogLink, raw: Any) -> Any:
@@ -458,7 +459,7 @@ def _(part: MinMaxScaler, x: Any) -> Any:
 
 @to_expression.register
 def _(part: MaxAbsScaler, x: Any) -> Any:
-    scaled = x * (1 / part.scale_)
+    scaled = x / part.scale_
     return ex.clip(scaled, -1.0, 1.0) if part.clip else scaled
 
 
@@ -467,40 +468,34 @@ def _(part: MaxAbsScaler, x: Any) -> Any:
 
 
 @to_expression.register
-def _(part: TableEncoder, x: Expr) -> Expr:
-    return encode_table(part._encoding, x)
+def _(part: TableEncoder, x: Any) -> Expr:
+    encoded = encode_table(part._encoding, *convert_columns(part._encoding, x))
+    return ex.take_columns(encoded, range(part._encoding.n_outputs))
 
 
-def encode_table(encoding: FittedEncoding, x: Expr | list[Expr]) -> Expr:
-    """Return the encoded columns of a table: numeric columns first, then categories.
+def encode_table(encoding: FittedEncoding, numbers: Expr, codes: Any) -> Expr:
+    """Return the encoded columns of a table, numbers before categories, or a column of zeros."""
+    encoder = encoding.categories.encoder
+    columns = [column for column, _ in encoder.outputs()]
+    if isinstance(encoder, OneHot):
+        starts, outputs = encoder._table
+        positions = ex.take_rows(codes + starts, outputs.astype(np.float32))
+        repeated: Any = ex.take_columns(positions, columns)
+        categories = np.equal(repeated, np.arange(len(columns)))
+    else:
+        categories = ex.take_columns(codes, columns)
+    encoded = ex.concat([_encode_numbers(encoding.numbers, numbers), categories])
+    return encoded if encoded.width else ex.zeros(numbers if numbers.width else codes)
+
+
+def convert_columns(encoding: FittedEncoding, x: Expr | list[Expr]) -> tuple[Expr, Expr]:
+    """Return numbers with target statistics, in double precision, and codes of categories.
 
     Raises
     ------
     TypeError
         If there are columns of dates, times or text, or of categories of other types.
     """
-    numbers, codes = _convert_columns(encoding, x)
-    encoded = [ex.cast(ex.concat(_encode_numbers(encoding.numbers, numbers)), np.float32)]
-    encoder = encoding.categories.encoder
-    columns = [column for column, _ in encoder.outputs()]
-    if isinstance(encoder, OneHot):
-        outputs = _look_up(codes, [np.array(outputs) for outputs, _ in encoder.columns])
-        repeated: Any = ex.cast(ex.take_columns(outputs, columns), np.float32)
-        positions = [position for _, names in encoder.columns for position in range(len(names))]
-        encoded.append(np.equal(repeated, np.array(positions)))
-    else:
-        encoded.append(ex.take_columns(codes, columns))
-    return ex.concat(encoded)
-
-
-def table_view(features: FeatureBuilder, x: Expr | list[Expr]) -> Expr:
-    """Return the view "table" of the rows: numbers, and codes of categories."""
-    numbers, codes = _convert_columns(features.encoding, x)
-    return ex.concat([numbers, _look_up(codes, features.codes)])
-
-
-def _convert_columns(encoding: FittedEncoding, x: Expr | list[Expr]) -> tuple[Expr, Expr]:
-    """Return numbers with target statistics, in double precision, and codes of categories."""
     for column, encoded in encoding.column_encodings.items():
         raise TypeError(
             f"{encoded.label} must contain numbers to be exported, but fit treated it as "
@@ -516,19 +511,19 @@ def _convert_columns(encoding: FittedEncoding, x: Expr | list[Expr]) -> tuple[Ex
     statistics = categories.statistics
     if statistics is not None:
         columns, tables = statistics.columns, [table[-1] for table in statistics.tables]
-        numbers.append(_look_up(ex.take_columns(codes, columns), tables))
+        numbers.append(look_up(ex.take_columns(codes, columns), tables))
     fitted = encoding.interactions
     if fitted is not None:
         values = ex.take_columns(numbers[0], fitted.numbers)
         z = ex.fill_nan(_scale_and_clip(values, encoding.numbers, [*fitted.numbers]), 0.0)
         tables = [table[-1] for table in fitted.coefficients]
-        lines = _look_up(ex.take_columns(codes, fitted.categories), tables)
+        lines = look_up(ex.take_columns(codes, fitted.categories), tables)
         intercept, slope = (ex.reshape(ex.take_columns(lines, [i]), z.shape) for i in range(2))
         numbers.append(intercept + slope * z)
     return ex.concat(numbers), codes
 
 
-def _look_up(codes: Expr, tables: Sequence[Array]) -> Expr:
+def look_up(codes: Expr, tables: Sequence[Array]) -> Expr:
     """Return the row that each code has in its own table (n_codes, ...), in double precision."""
     if not tables:
         return codes
@@ -549,7 +544,8 @@ def _encode_levels(levels: CategoryLevels, x: Any) -> Expr:
     TypeError
         If levels are neither all numbers nor all strings.
     ValueError
-        If levels are equal in the precision of the input.
+        If levels are equal in the precision of the input, or missing values and empty strings are
+        different levels.
     """
     all_levels, (missing_code,) = get_levels(levels), levels.encode([None])
     codes, has_words = levels.encode(all_levels), x.dtype is object
@@ -564,13 +560,17 @@ def _encode_levels(levels: CategoryLevels, x: Any) -> Expr:
             "either strings or numbers in a column. Convert the column to strings, and fit again."
         )
     if has_words:
-        return ex.encode_words(x, dict(zip(["", *all_levels], [missing_code, *codes], strict=True)))
+        code_of_word = {"": missing_code} | dict(zip(all_levels, codes, strict=True))
+        if missing_code not in (0, code_of_word[""]):
+            raise ValueError(
+                f"{levels.label} has missing values and empty strings, but an exported model reads "
+                "empty strings as missing values. Replace the empty strings, and fit again."
+            )
+        return ex.encode_words(x, code_of_word)
     numbers = to_floats(all_levels, levels.label)
-    with np.errstate(over="ignore"):
-        n_different = len(np.unique(numbers.astype(x.dtype)))
-    if n_different < len(numbers):
+    if len(np.unique(numbers.astype(x.dtype))) < len(numbers):
         raise ValueError(
-            f"{levels.label} has levels that are equal in single precision, the precision of its "
+            f"{levels.label} has levels that are equal as {np.dtype(x.dtype)}, the type of its "
             "input. Number the levels from 0, and fit again."
         )
     code: Any = np.isnan(x) * missing_code
@@ -585,17 +585,14 @@ def _scale_and_clip(x: Expr, scaling: RobustScaling, columns: Any) -> Any:
     return z / np.sqrt(1.0 + np.square(z / 3.0))
 
 
-def _encode_numbers(numbers: RobustScaling, x: Expr) -> list[Expr]:
+def _encode_numbers(numbers: RobustScaling, x: Expr) -> Expr:
     """Return scaled columns, two-valued columns, and indicators of missing values."""
     scaled, two_valued, with_missing = numbers.input_columns
     z = _scale_and_clip(ex.take_columns(x, scaled), numbers, scaled)
     center, scale = numbers.center[two_valued], numbers.scale[two_valued]
     share = ex.clip((ex.take_columns(x, two_valued) - center) * scale, 0.0, 1.0)
-    return [
-        ex.fill_nan(z, numbers.fill[scaled]),
-        ex.fill_nan(share, numbers.fill[two_valued]),
-        np.isnan(ex.take_columns(x, with_missing)),
-    ]
+    filled = ex.fill_nan(ex.concat([z, share]), numbers.fill[[*scaled, *two_valued]])
+    return ex.cast(ex.concat([filled, np.isnan(ex.take_columns(x, with_missing))]), np.float32)
 
 
 @to_expression.register

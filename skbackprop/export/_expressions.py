@@ -26,8 +26,8 @@ from ..utils.arrays import Array
 OPSET = 13
 # The domain of trees and words, and the opset that has trees in double precision.
 ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 3
-# The type codes of onnx.TensorProto.
-FLOAT, INT64, DOUBLE = 1, 7, 11
+# The codes of types in onnx.TensorProto.
+_TYPE_CODES = {np.float32: 1, np.int64: 7, np.float64: 11}
 
 # The ONNX operators of elementwise functions, by their names in NumPy and SciPy.
 _OPERATORS = {
@@ -184,8 +184,7 @@ def _multiply_matrices(x: Expr, y: Any) -> Expr:
 
 def _to_finite(array: Any, dtype: Any = np.float32) -> Array:
     """Return an array of a dtype, or raise an error if it overflows."""
-    with np.errstate(over="ignore"):
-        converted = np.asarray(array, dtype=dtype)
+    converted = np.asarray(array, dtype=dtype)
     if not np.isfinite(converted).all():
         largest = float(np.abs(array).max())
         raise ValueError(
@@ -196,11 +195,8 @@ def _to_finite(array: Any, dtype: Any = np.float32) -> Array:
 
 
 def cast(x: Expr, dtype: Any) -> Expr:
-    """Return values in single or double precision."""
-    if not x.width:
-        return x
-    code = DOUBLE if dtype is np.float64 else FLOAT
-    return Expr("Cast", (x,), x.shape, {"to": code}, dtype)
+    """Return values as floats in single or double precision, or as integers."""
+    return Expr("Cast", (x,), x.shape, {"to": _TYPE_CODES[dtype]}, dtype) if x.width else x
 
 
 def zeros(x: Expr) -> Expr:
@@ -247,8 +243,7 @@ def take_class(values: Expr, classes: Array) -> Expr:
 
 def is_above(values: Expr, threshold: float) -> Expr:
     """Return 1 where a value is above the threshold, else 0."""
-    above = Expr("Greater", (values, np.array(threshold, np.float32)))
-    return Expr("Cast", (above,), values.shape, {"to": INT64}, np.int64)
+    return cast(_elementwise("Greater", values, threshold), np.int64)
 
 
 # ----------------------------------------------------------------- blocks, tables, trees
@@ -288,9 +283,8 @@ def gather(x: Expr, table: Array) -> Expr:
 
 def take_rows(x: Expr, table: Array) -> Expr:
     """Return the row of a table for each x, the index of one."""
-    index = Expr("Cast", (x,), x.shape, {"to": INT64})
     shape = (*x.shape, *table.shape[1:])
-    return Expr("Gather", (table, index), shape, {"axis": 0}, table.dtype.type)
+    return Expr("Gather", (table, cast(x, np.int64)), shape, {"axis": 0}, table.dtype.type)
 
 
 def encode_words(x: Expr, codes: Mapping[str, int]) -> Expr:
@@ -332,16 +326,16 @@ def take_columns(x: Expr | list[Expr], columns: Iterable[int]) -> Expr:
     if isinstance(x, list):
         return concat([x[column] for column in columns])
     indices = np.array(list(columns), dtype=np.int64)
+    if np.array_equal(indices, np.arange(x.shape[-1])):
+        return x
     return Expr("Gather", (x, indices), (*x.shape[:-1], len(indices)), {"axis": -1}, x.dtype)
 
 
 def concat(parts: Iterable[Expr]) -> Expr:
     """Return the values of expressions side by side, on the last axis."""
     operands = tuple(part for part in parts if part.width)
-    if len(operands) == 1:
-        return operands[0]
-    if not operands:
-        return Expr("Concat", shape=(0,))
+    if len(operands) < 2:
+        return operands[0] if operands else Expr("Concat", shape=(0,))
     shape = *operands[0].shape[:-1], sum(x.shape[-1] for x in operands)
     return Expr("Concat", operands, shape, {"axis": -1}, operands[0].dtype)
 

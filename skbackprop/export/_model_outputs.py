@@ -34,14 +34,16 @@ from ..tabular.base import BaseTabular
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._converters import (
+    SCALERS,
     Arrays,
     bin_fractions,
     convert,
+    convert_columns,
     encode_table,
     find_converter,
     get_levels,
     get_predicted_std,
-    table_view,
+    look_up,
     to_expression,
 )
 from ._expressions import AT_MOST, EQUALS, LEAF, Expr
@@ -62,8 +64,7 @@ def build_outputs(estimator: Any, x: Any, return_std: bool = False) -> Outputs:
         for step in transformers:
             x = convert(step, x)
         options = {"return_std": True} if return_std else {}
-        outputs: Outputs = find_converter(to_outputs, type(last))(last, x, **options)
-        return outputs
+        return cast(Outputs, find_converter(to_outputs, type(last))(last, x, **options))
 
 
 def build_inputs(estimator: Any) -> tuple[dict[str, Expr], Expr | list[Expr]]:
@@ -71,15 +72,15 @@ def build_inputs(estimator: Any) -> tuple[dict[str, Expr], Expr | list[Expr]]:
 
     A table with words has an input for each column.
     """
-    first = get_pipeline_steps(estimator)[0]
-    features = first._features.encoding if isinstance(first, BaseTabular) else None
-    encoding = first._encoding if isinstance(first, TableEncoder) else features
-    words, dtype = set[int](), np.float32 if encoding is None else np.float64
+    first, *others = get_pipeline_steps(estimator)
+    # Scalers before a table keep the digits that its levels and trees need.
+    table = next((step for step in (first, *others) if not isinstance(step, SCALERS)), first)
+    features = table._features.encoding if isinstance(table, BaseTabular) else None
+    encoding = table._encoding if isinstance(table, TableEncoder) else features
+    words, dtype = list[int](), np.float32 if encoding is None else np.float64
     if encoding is not None:
-        categories = encoding.categories
-        for column, levels in zip(categories.columns, categories.levels, strict=True):
-            if any(isinstance(level, str) for level in get_levels(levels)):
-                words.add(column)
+        columns = zip(encoding.categories.columns, encoding.categories.levels, strict=True)
+        words = [i for i, item in columns if any(isinstance(x, str) for x in get_levels(item))]
     if not words:
         row = Expr("", shape=vars(first).get("_row_shape") or (first.n_features_in_,), dtype=dtype)
         return {"X": row}, row
@@ -94,13 +95,12 @@ def build_inputs(estimator: Any) -> tuple[dict[str, Expr], Expr | list[Expr]]:
 def has_formulas(estimator: Any) -> bool:
     """Return whether each step of an estimator has a formula."""
 
-    def is_registered(converters: Any, step: Any) -> bool:
-        return find_converter(converters, type(step)) is not converters.dispatch(object)
+    def is_registered(step: Any, *converters: Any) -> bool:
+        return any(find_converter(x, type(step)) is not x.dispatch(object) for x in converters)
 
     *transformers, last = get_pipeline_steps(estimator)
-    return all(is_registered(to_expression, step) for step in transformers) and (
-        is_registered(to_outputs, last) or is_registered(to_expression, last)
-    )
+    is_last_registered = is_registered(last, to_outputs, to_expression)
+    return is_last_registered and all(is_registered(x, to_expression) for x in transformers)
 
 
 @singledispatch
@@ -199,10 +199,13 @@ def _(estimator: BackpropRegressor, x: Expr, return_std: bool = False) -> Output
             scale = 1.0 if targets.scale is None else targets.scale
             predicted_std = ex.root_mean_square(predicted_std * scale)
             outputs["std"] = ex.root_of_squares(outputs["std"], predicted_std)
-    shape = targets.n_targets, outputs["variable"].width // targets.n_targets
-    if min(shape) > 1:
-        return {name: ex.reshape(value, shape) for name, value in outputs.items()}
-    return outputs
+    return {name: _split_targets(value, targets.n_targets) for name, value in outputs.items()}
+
+
+def _split_targets(x: Expr, n_targets: int) -> Expr:
+    """Return predictions with an axis for several targets, and one for several quantiles."""
+    shape = n_targets, x.width // n_targets
+    return ex.reshape(x, shape) if min(shape) > 1 else x
 
 
 def _member_predictions(estimator: BackpropRegressor, raw: Expr) -> Expr:
@@ -242,20 +245,22 @@ def _(part: BackpropFeatures, x: Expr) -> Expr:
 
 def _component_outputs(estimator: Any, x: Expr) -> list[Expr]:
     """Return the outputs of the members of each component: logits or predictions."""
-    inputs = estimator._features
-    encoded = encode_table(inputs.encoding, x)
-    if not encoded.width:
-        encoded = ex.zeros(table_view(inputs, x))
-    embedded = _add_blocks(inputs, encoded) if inputs.n_blocks else encoded
-    views = {"encoded": encoded, "embedded": embedded}
-    outputs = []
+    inputs, outputs = estimator._features, []
+    numbers, codes = convert_columns(inputs.encoding, x)
+    encoded = encode_table(inputs.encoding, numbers, codes)
+    views = {
+        "encoded": encoded,
+        "embedded": _add_blocks(inputs, encoded),
+        "table": ex.concat([numbers, look_up(codes, inputs.codes)]),
+    }
     for component in estimator._components:
+        view = views[component.view]
         if isinstance(component, CrossFittedEstimators):
-            outputs.append(_convert_boosting(component, table_view(inputs, x)))
-            continue
-        raw = predict_raw(component, views[component.view])
-        is_logit = isinstance(component, BackpropClassifier)
-        outputs.append(raw if is_logit else _member_predictions(component, raw))
+            outputs.append(_convert_boosting(component, view))
+        elif isinstance(component, BackpropClassifier):
+            outputs.append(predict_raw(component, view))
+        else:
+            outputs.append(_member_predictions(component, predict_raw(component, view)))
     return outputs
 
 
@@ -272,18 +277,16 @@ def _add_blocks(blocks: FeatureBuilder, encoded: Expr) -> Expr:
 @to_outputs.register
 def _(estimator: TabularClassifier, x: Expr) -> Outputs:
     mixed: Any = 0.0
-    most_members = 1
-    for raw, temperature, weight in zip(
-        _component_outputs(estimator, x), estimator.temperatures_, estimator.weights_, strict=True
-    ):
-        n_members = math.prod(raw.shape[:-1])
-        most_members = max(most_members, n_members)
-        logits: Any = raw * (1 / ensemble_temperature(temperature, n_members))
+    outputs = _component_outputs(estimator, x)
+    n_members = [math.prod(raw.shape[:-1]) for raw in outputs]
+    temperatures = map(ensemble_temperature, estimator.temperatures_, n_members)
+    for raw, temperature, weight in zip(outputs, temperatures, estimator.weights_, strict=True):
+        logits: Any = raw * (1 / temperature)
         if logits.shape[-1] == 1:
             logits = ex.concat([logits * -0.5, logits * 0.5])
         mixed = mixed + weight * ex.mean_over_members(ex.softmax(logits))
     logs = np.log(np.maximum(mixed, _LIMITS.tiny))
-    shifts = estimator._class_shifts[int(most_members > 1)]
+    shifts = estimator._class_shifts[int(max(n_members) > 1)]
     probabilities = ex.softmax(logs * (1 / estimator._last_temperature) + shifts)
     if len(estimator.classes_) == 1:
         probabilities = ex.take_columns(probabilities, [0]) * 0.0 + 1.0
@@ -296,12 +299,12 @@ def _(estimator: TabularRegressor, x: Expr) -> Outputs:
     mixed: Any = 0.0
     outputs = [ex.mean_over_members(item) for item in _component_outputs(estimator, x)]
     n_targets = estimator._targets.n_targets
-    shape = n_targets, outputs[0].width // n_targets
     for output, weight in zip(outputs, estimator.weights_, strict=True):
         mixed = mixed + np.repeat(weight, output.width // weight.size) * output
     if estimator._range is not None:
-        mixed = ex.clip(mixed, *np.repeat(estimator._range[..., 0], shape[1], axis=1))
-    return {"variable": ex.reshape(mixed, shape) if min(shape) > 1 else mixed}
+        n_each = mixed.width // n_targets
+        mixed = ex.clip(mixed, *np.repeat(estimator._range[..., 0], n_each, axis=1))
+    return {"variable": _split_targets(mixed, n_targets)}
 
 
 # --------------------------------------------------------------------- gradient boosting
@@ -323,27 +326,20 @@ def _convert_boosting(component: CrossFittedEstimators, x: Expr) -> Expr:
         If other estimators are blended, or boosting encodes categories by itself.
     """
     n_classes, members = component.n_classes, component.estimators
-    others = [
-        clone
-        for clone in members
-        if not isinstance(clone, DummyClassifier)
-        and not isinstance(getattr(clone, "_preprocessor", clone), OrdinalTable | None)
-    ]
+    kinds = (OrdinalTable, DummyClassifier, type(None)) if component.view == "table" else ()
+    others = [x for x in members if not isinstance(getattr(x, "_preprocessor", x), kinds)]
     if others:
         raise TypeError(
             f"A blend with {type(others[0]).__name__} cannot be exported. Of other estimators only "
             "gradient boosting can, with its default of categorical_features: fit with "
             'blend="auto", or with blend=None.'
         )
-    intercepts = np.zeros((len(members), n_classes or 1))
+    intercepts = np.full((len(members), n_classes or 1), _UNSEEN)
     trees, targets = list[dict[str, Array]](), list[Array]()
     for member, clone in enumerate(members):
-        outputs = np.zeros(1, dtype=np.intp)
-        if n_classes is not None:
-            classes = clone.classes_
-            intercepts[member] = _UNSEEN
-            intercepts[member, classes] = 0.0
-            outputs = classes[1:] if len(classes) == 2 else classes
+        classes = np.zeros(1, dtype=np.intp) if n_classes is None else clone.classes_
+        intercepts[member, classes] = 0.0
+        outputs = classes[1:] if len(classes) == 2 else classes
         if isinstance(clone, DummyClassifier):
             continue
         intercepts[member, outputs] = clone._baseline_prediction.ravel()

@@ -18,12 +18,8 @@ from ..estimators.regressor import BackpropRegressor
 from ..tabular._read_table import is_numeric
 from ..utils.validation import require_extra
 from ._converters import to_expression
-from ._expressions import FLOAT, ML_OPSET, OPSET, Expr, write_nodes
+from ._expressions import ML_OPSET, OPSET, Expr, cast, write_nodes
 from ._model_outputs import Outputs, build_inputs, build_outputs, has_formulas, to_outputs
-
-# The version of the file format of ONNX 1.8, to which the opset belongs, and the one of ONNX 1.11,
-# to which that of trees does.
-IR_VERSION, ML_IR_VERSION = 7, 8
 
 # The options of skl2onnx's own converters of classifiers, which its parser applies.
 _CLASSIFIER_OPTIONS = {
@@ -41,13 +37,16 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     also those that contain estimators of this package.
 
     Networks compute in single precision: the input ``X`` is a float32 tensor of shape (n,
-    n_features), or with rows of the shape that they had in training. The input of a tabular
-    estimator or `TableEncoder` is a float64 tensor, because trees compare exact numbers. If it was
-    fitted to columns of strings, it has an input of shape (n, 1) for each column instead, with the
-    name of the column: strings for categories, float64 for other columns, also for numbers in
-    strings, which you parse before. Missing values are NaN, and empty strings.
-    Padding at the end of sequences is not exported: the model takes sequences of full length. The
-    outputs have the names and shapes of skl2onnx:
+    n_features), or with rows of the shape that they had in training. Padding at the end of
+    sequences is not exported: the model takes sequences of full length.
+
+    The input of a tabular estimator or `TableEncoder`, also after scikit-learn's scalers, is a
+    float64 tensor ``X``, because trees compare exact numbers. If it was fitted to columns of words,
+    each column is an input of shape (n, 1) instead, with the name or the position of the column:
+    strings for words, float64 for all other columns. Parse numbers in strings before; "12 %" is
+    0.12. Missing values are empty strings and NaN.
+
+    The outputs have the names and shapes of skl2onnx:
 
     - Classifiers have ``label``, of shape (n,), and ``probabilities``, of shape (n, n_classes), or
       ``scores``, the decision values, for losses without probabilities. Labels are integers,
@@ -89,7 +88,8 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
         exported if a column has dates, times or text, or mixes strings and numbers.
     ValueError
         If weights overflow in single precision, ONNX cannot represent the labels, or `return_std`
-        is set for an estimator without it, or a column has the name of an output.
+        is set for an estimator without it. In a table with words, also if a column has no name or
+        that of an output, or both missing values and empty strings.
 
     Examples
     --------
@@ -130,10 +130,10 @@ def _make_model(name: str, inputs: dict[str, Expr], outputs: Outputs) -> Any:
     def new_name(name: str) -> str:
         return next(unique for n in numbers if (unique := f"{name}_{n}") not in inputs)
 
-    if common := set(inputs) & set(outputs):
+    if invalid := set(inputs) & {"", *outputs}:
         raise ValueError(
-            f"The column {common.pop()!r} has the name of an output of the model, which has "
-            f"{[*outputs]}. Rename the column, and fit again."
+            f"The column {invalid.pop()!r} has no name, or the name of an output of the model, one "
+            f"of {[*outputs]}. Rename the column, and fit again."
         )
     numbers = count()
     # An output has no other use, and may be the input.
@@ -143,12 +143,11 @@ def _make_model(name: str, inputs: dict[str, Expr], outputs: Outputs) -> Any:
     input_infos = [make_info(name, value) for name, value in inputs.items()]
     output_infos = [make_info(name, value) for name, value in outputs.items()]
     graph = helper.make_graph(nodes, name, input_infos, output_infos, constants)
-    opsets = {"": OPSET} | {node.domain: ML_OPSET for node in nodes if node.domain}
+    versions = {"": OPSET} | {node.domain: ML_OPSET for node in nodes if node.domain}
+    opsets = [helper.make_opsetid(*item) for item in versions.items()]
+    version = helper.find_min_ir_version_for(opsets)
     return helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid(*opset) for opset in opsets.items()],
-        ir_version=ML_IR_VERSION if len(opsets) > 1 else IR_VERSION,
-        producer_name="skbackprop",
+        graph, opset_imports=opsets, ir_version=version, producer_name="skbackprop"
     )
 
 
@@ -261,7 +260,7 @@ def _get_input_types(estimator: Any, X: Any) -> list[tuple[str, Any]]:
 def _build_operator_outputs(operator: Any) -> tuple[Expr, list[Expr]]:
     """Return the input of an operator of skl2onnx, and the outputs that it has.
 
-    Classes are strings or integers, as skl2onnx needs.
+    Numbers of any type are cast. Classes are strings or integers, as skl2onnx needs.
     """
     inputs, _ = build_inputs(operator.raw_operator)
     if any(value.dtype is object for value in inputs.values()):
@@ -271,7 +270,7 @@ def _build_operator_outputs(operator: Any) -> tuple[Expr, list[Expr]]:
             f"skl2onnx converts. Export the {name} alone, by to_onnx."
         )
     row = Expr("", shape=(operator.raw_operator.n_features_in_,))
-    first, *others = build_outputs(operator.raw_operator, row).values()
+    first, *others = build_outputs(operator.raw_operator, cast(row, np.float32)).values()
     if first.dtype not in (np.float32, np.int64, object):
         classes: Any = first.inputs[0]
         integers = classes.astype(np.int64)
@@ -310,20 +309,14 @@ def _set_types(operator: Any) -> None:
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes of an operator to the model of skl2onnx."""
-    from onnx import helper, numpy_helper
-
     row, outputs = _build_operator_outputs(operator)
-    names = {row: scope.get_unique_variable_name("row")}
-    source = operator.inputs[0].full_name
-    cast = helper.make_node("Cast", [source], [names[row]], domain="", to=FLOAT)
+    names = {row: operator.inputs[0].full_name}
     for value, variable in zip(outputs, operator.outputs, strict=True):
         names[Expr("Identity", (value,))] = variable.full_name
     nodes, constants = write_nodes(names, scope.get_unique_variable_name)
-    for node in (cast, *nodes):
+    for node in nodes:
         node.name = scope.get_unique_operator_name(node.op_type)
-        container.nodes.append(node)
         version = ML_OPSET if node.domain else OPSET
         container.node_domain_version_pair_sets.add((node.domain, version))
-    for constant in constants:  # of equal ones, the container has one
-        values = list(constant.string_data) or numpy_helper.to_array(constant).ravel()
-        container.add_initializer(constant.name, constant.data_type, constant.dims, values)
+    container.nodes.extend(nodes)
+    container.initializers.extend(constants)

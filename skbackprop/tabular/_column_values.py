@@ -237,10 +237,9 @@ def _to_seconds(value: Any) -> float:
 # ------------------------------------------------------------------------------ kinds
 
 # A column of strings is text if it has more distinct values than this. They must have two words on
-# average if most values are distinct, and five words if values repeat up to 20 times.
+# average if most values are distinct, and five words if values repeat up to 20 times. More than one
+# of them must have letters, unlike in phone numbers.
 _MIN_TEXTS, _TEXT_RULES = 30, ((0.5, 2.0), (0.05, 5.0))
-# Text has more than one word on average with other characters than these, unlike phone numbers.
-_NON_WORD_CHARACTERS = "0123456789.,:;/()+-"
 # A category with at least this number of distinct numbers or dates may be misread.
 _MIN_PARSED = 5
 
@@ -289,14 +288,15 @@ def infer_kind_of_strings(values: Sequence[Any]) -> InferredKind:
     share = len(strings) / max(1, sum(counts.values()))
     words = " ".join(strings).split()
     n_words = len(words) / max(1, len(strings))
-    has_words = sum(bool(word.strip(_NON_WORD_CHARACTERS)) for word in words) > len(strings)
+    has_words = sum(any(map(str.isalpha, word)) for word in words) > len(strings)
     has_many = len(strings) > _MIN_TEXTS
     is_long = any(share > least and n_words >= minimum for least, minimum in _TEXT_RULES)
     if has_many and has_words and is_long:
         return InferredKind("text", f"strings of {n_words:.1f} words on average")
     doubt = None
     has_parsed = fit is not None and len(strings) - len(fit.misfits) >= _MIN_PARSED
-    if fit and has_parsed and not any(map(str.isdecimal, fit.misfits)):  # no codes such as 007
+    # Codes such as 007 are no numbers.
+    if fit and has_parsed and not any("0" < x < "1" and x.isdecimal() for x in fit.misfits):
         values = ", ".join(map(short_repr, fit.misfits[:3]))
         problem = f"is read as a category, because it holds {values} beside {fit.format}"
         doubt = Doubt(problem, kind, "reads such values as missing")

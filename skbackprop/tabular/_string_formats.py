@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, Self, TypeAlias
 
 # Strings that stand for a missing value in columns of numbers and dates, in lower case.
 _MISSING_WORDS = {
-    *("", "-", "--", ".", "?", "na", "n/a", "n.a.", "<na>", "nan", "nat", "null", "(null)", "none"),
-    *("#n/a", "#div/0!", "#value!", "#num!", "#ref!", "#name?"),  # errors of spreadsheets
-    *(r"\n", "0000-00-00", "0000-00-00 00:00:00"),
+    *("", "-", "--", "\N{EN DASH}", "\N{EM DASH}", ".", "..", "?", "na", "n/a", "n.a.", "<na>"),
+    *("nan", "nat", "null", "(null)", "none", r"\n", "0000-00-00", "0000-00-00 00:00:00"),
+    *("#n/a", "#nv", "#div/0!", "#value!", "#wert!", "#valeur!", "#num!", "#ref!", "#name?"),
 }
 
 # A format is tried on at most this number of strings, more than half of which must fit.
@@ -32,8 +32,8 @@ def is_missing_word(text: str) -> bool:
 
 # ---------------------------------------------------------------------------- numbers
 
-_CURRENCY = (
-    r"[A-Z]{0,3}[$€£¥₹₩₽₺₴₪₫₱₦฿]|AUD|BRL|CAD|CHF|CNY|CZK|DKK|EUR|GBP|HUF|INR|JPY|KRW|MXN|NOK|NZD"
+_UNIT = (
+    r"%|[A-Z]{0,3}\s?[$€£¥₹₩₽₺₴₪₫₱₦฿]|AUD|BRL|CAD|CHF|CNY|CZK|DKK|EUR|GBP|HUF|INR|JPY|KRW|MXN|NOK|NZD"
     r"|PLN|SEK|TRY|USD|ZAR|Fr\.|kr\.?|Kč|Rs\.?|zł"
 )
 
@@ -48,8 +48,8 @@ _PLAIN_NUMBER = re.compile(r"-?(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|0|[1-9][0-9]*)(?
 def _number_pattern(decimal: str) -> re.Pattern[str]:
     """Return the pattern of numbers. Codes such as 007 may have leading zeros, numbers have none.
 
-    Its groups are the sign, a currency, the sign, the whole number and its separator of thousands,
-    the fraction, the exponent, a currency, the percent sign, and the sign. Parentheses are signs.
+    Its groups are the sign, a unit, the sign, the whole number and its separator of thousands, the
+    fraction, the exponent, a unit, and the sign. Parentheses are signs.
     Spaces are never given back (*+), which would take forever in strings that begin with many.
     """
     separators = rf"[{'.,'.replace(decimal, '')}'\N{{RIGHT SINGLE QUOTATION MARK}}\s]"
@@ -58,8 +58,8 @@ def _number_pattern(decimal: str) -> re.Pattern[str]:
         whole = f"[1-9][0-9]?(?:,[0-9]{{2}})+,[0-9]{{3}}|{whole}"
     sign = r"([+\-\N{MINUS SIGN}(]?)"
     return re.compile(
-        rf"\s*+{sign}\s*+({_CURRENCY}|)\s*+{sign}({whole})(?:{re.escape(decimal)}([0-9]*))?"
-        rf"([eE][+-]?[0-9]+|)\s*+({_CURRENCY}|)\s*+(%?)([)-]?)\s*+"
+        rf"\s*+{sign}\s*+({_UNIT}|)\s*+{sign}({whole})(?:{re.escape(decimal)}([0-9]*))?"
+        rf"([eE][+-]?[0-9]+|)\s*+({_UNIT}|)\s*+([)-]?)\s*+"
     )
 
 
@@ -69,51 +69,52 @@ class NumberFormat:
 
     Thousands may be separated by spaces, apostrophes, and points or commas, and by commas as in
     India. Accountants write negative numbers in parentheses, and zero as a currency and a dash.
-    Banks write the minus after the decimals. A percentage is divided by 100.
+    Banks write the minus after the decimals.
 
     Parameters
     ----------
     decimal : {".", ","}
         The decimal mark.
-    currency : str
-        The currency that numbers may have, or "".
+    unit : str
+        The currency that numbers may have, the percent sign that all must have, or "".
     """
 
     decimal: str = "."
-    currency: str = ""
+    unit: str = ""
 
     def __str__(self) -> str:
         mark = "point" if self.decimal == "." else "comma"
-        return f"numbers with a decimal {mark}{self.currency and f' in {self.currency}'}"
+        return f"numbers with a decimal {mark}{self.unit and f' in {self.unit}'}"
 
     def parse(self, text: str) -> float | None:
         """Return the number in a string, or None."""
-        if self.decimal == "." and _PLAIN_NUMBER.fullmatch(text):
+        if self.decimal == "." and self.unit != "%" and _PLAIN_NUMBER.fullmatch(text):
             return float(text.replace(",", ""))
         match = _number_pattern(self.decimal).fullmatch(text)
         if match is None:
             return None
         sign, before, later_sign, whole, separator, fraction, *others = match.groups()
-        exponent, after, percent, last_sign = others
+        exponent, after, last_sign = others
         if not (whole or fraction):
-            return 0.0 if before and before == self.currency and later_sign == "-" else None
+            return 0.0 if before and before == self.unit and later_sign == "-" else None
         signs = sign + later_sign + last_sign
         if signs not in _SIGNS or (last_sign == "-" and not fraction):  # the grade 2- is no number
             return None
-        if (before and after) or (before or after or self.currency) != self.currency:
+        if (before + after or self.unit.strip("%")) != self.unit or (separator and exponent):
             return None
         digits = whole.replace(separator or ",", "")
-        number = float(f"{digits}.{fraction or ''}{exponent}") / (100 if percent else 1)
+        number = float(f"{digits}.{fraction or ''}{exponent}") / (100 if self.unit == "%" else 1)
         return number if signs in ("", "+") else -number
 
     @classmethod
     def candidates(cls, strings: Sequence[str], sample: Sequence[str]) -> Iterable[Self]:
-        """Return the formats that strings may have, with the most frequent currency."""
+        """Return the formats that strings may have, with the most frequent unit."""
         has_marks = any("," in text or "." in text for text in strings)
         for decimal in ".," if has_marks else ".":
-            matches = filter(None, map(_number_pattern(decimal).fullmatch, sample))
-            currencies = Counter(filter(None, (match[2] or match[8] for match in matches)))
-            yield cls(decimal, max(currencies, key=currencies.__getitem__, default=""))
+            matches = map(_number_pattern(decimal).fullmatch, sample)
+            units = Counter(match[2] or match[8] for match in matches if match)
+            units[""] *= "%" in units  # numbers without a currency have that of the others
+            yield cls(decimal, max(units, key=units.__getitem__))
 
     def is_ambiguous(self, strings: Sequence[str], numbers: Sequence[Any]) -> bool:
         """Return whether strings that fit with both decimal marks may have the other one.
@@ -156,10 +157,10 @@ _MONTHS = {
 }
 
 _NAME = r"[^\W\d_]{3,}\.?"
-_SEPARATOR = r"(\s*[-/.,]\s*|\s+|(?<=[0-9])(?=[a-z])|(?<=[a-z])(?=[0-9]))"
+_SEPARATOR = r"(?:st|nd|rd|th|er)?(\s*[-/.,]\s*|\s+|(?<=[0-9])(?=[a-z])|(?<=[a-z])(?=[0-9]))"
 _DATE = re.compile(
     rf"\s*([0-9]{{1,4}}|{_NAME}){_SEPARATOR}([0-9]{{1,2}}|{_NAME}){_SEPARATOR}([0-9]{{1,4}})"
-    r"(?:[T,\s]\s*([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
+    r"(?:[T,:\s]\s*([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
     r"\s*(?:([ap])\.?m\.?)?\s*(?:Z|UTC|GMT|Uhr|[+-][0-9]{2}(?::?[0-9]{2}){0,2})?)?\s*",
     re.IGNORECASE,
 )

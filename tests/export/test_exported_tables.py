@@ -10,14 +10,15 @@ import pytest
 import skl2onnx
 from onnxruntime import InferenceSession
 from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from test_onnx import outputs_of
 
 from skbackprop import BackpropClassifier, TabularClassifier, TabularRegressor
 from skbackprop.export import register_converters, to_onnx
+from skbackprop.export._converters import SCALERS
 from skbackprop.losses import Quantile
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from support.cases import SHORT, is_close
@@ -178,6 +179,20 @@ def test_rounded_rows_take_the_same_branches(decimals):
     assert is_close(found[:, 0], model.predict(X))
 
 
+@pytest.mark.parametrize("scaler", SCALERS)
+def test_scalers_before_a_table_keep_all_digits(scaler):
+    """Levels are equal, and rows take the same branches, only in double precision."""
+    X = np.column_stack([1e9 + RNG.permutation(N), RNG.integers(0, 9, N) / 10])
+    y = np.sin(X[:, 0]) + X[:, 1]
+    blend = [BOOSTING[TabularRegressor]]
+    table = TabularRegressor(2, **BLENDED, categorical_features=[1], blend=blend)
+    for last in (table, TableEncoder([1], min_frequency=1)):
+        model = make_pipeline(scaler(), last).fit(X, y)
+        (found,) = outputs_of(to_onnx(model), X).values()
+        expected = model.predict(X)[:, None] if last is table else model.transform(X)
+        assert is_close(found, expected)
+
+
 def test_folds_without_some_classes():
     """Clones of two of three classes, and of one, know nothing of the others."""
     X, y = np.arange(24.0)[:, None], np.repeat([0, 1, 2], [20, 3, 1])
@@ -194,6 +209,10 @@ def test_raises_on_other_estimators_in_a_blend():
     ridge = TabularRegressor(2, **BLENDED, blend=[Ridge()]).fit(TABLE, NUMBERS)
     with pytest.raises(TypeError, match=r"blend with Ridge cannot be exported.*blend=None"):
         to_onnx(ridge)
+    # A clone of gradient boosting that sees a single class is a DummyClassifier, too.
+    dummy = TabularClassifier(2, **BLENDED, blend=[DummyClassifier()]).fit(TABLE, LABELS)
+    with pytest.raises(TypeError, match="blend with DummyClassifier cannot be exported"):
+        to_onnx(dummy)
 
 
 def test_lines_of_categories():
@@ -215,6 +234,9 @@ def test_constant_columns():
     )
     (found,) = outputs_of(to_onnx(estimator), np.array([[1, np.nan]])).values()
     assert is_close(found[:, 0], estimator.predict([[1, np.nan]]))
+    for table in (np.ones((20, 1)), pd.DataFrame({"x": ["one"] * 20})):
+        (found,) = outputs_of(to_onnx(TableEncoder().fit(table)), table).values()
+        assert found.shape == (20, 0)
 
 
 def test_skl2onnx_converters():
@@ -287,6 +309,7 @@ def test_tables_of_words_have_an_input_for_each_column(kind):
     later.loc[:9, "city"], later.loc[5:20, "shop"], later.loc[30:40, "shop"] = "new", "new", None
     model = to_onnx(estimator)
     assert [value.name for value in model.graph.input] == [*table]
+    assert sum(node.op_type == "LabelEncoder" for node in model.graph.node) == 2
     found = outputs_of(model, later)
     if kind is TabularRegressor:
         assert is_close(found["variable"][:, 0], estimator.predict(later))
@@ -298,8 +321,14 @@ def test_tables_of_words_have_an_input_for_each_column(kind):
 def test_errors_about_words():
     table = pd.DataFrame({"label": list("abcd") * 3, "x": range(12)})
     estimator = TabularClassifier(2, max_iter=1, random_state=0).fit(table, [0, 1] * 6)
-    with pytest.raises(ValueError, match="'label' has the name of an output"):
-        to_onnx(estimator)
+    for name in ("label", ""):
+        renamed = TabularClassifier(2, max_iter=1, random_state=0)
+        renamed.fit(table.rename(columns={"label": name}), [0, 1] * 6)
+        with pytest.raises(ValueError, match=f"'{name}' has no name, or the name of an output"):
+            to_onnx(renamed)
+    empty = TableEncoder(min_frequency=1).fit(pd.DataFrame({"x": ["a", "", None]}))
+    with pytest.raises(ValueError, match="'x' has missing values and empty strings"):
+        to_onnx(empty)
     register_converters()
     with pytest.raises(TypeError, match="fitted to columns of strings.*Export the Tabular.* alone"):
         skl2onnx.to_onnx(estimator, table[:1])
@@ -307,9 +336,12 @@ def test_errors_about_words():
 
 def test_raises_on_levels_that_cannot_be_exported():
     """Other steps compute in single precision."""
-    identity = StandardScaler(with_mean=False, with_std=False)
-    for other, message in [(1 + 1e-12, "are equal in"), (1e300, "must have finite values in")]:
-        alike = make_pipeline(identity, TableEncoder([0], min_frequency=1))
-        alike.fit(np.array([[1.0, 2], [other, 3], [2, 4]]))
-        with pytest.raises(ValueError, match=f"{message} single precision"):
-            to_onnx(alike)
+    register_converters()
+    for other, message in [
+        (1 + 1e-12, "has levels that are equal as float32"),
+        (1e300, "must have finite values in single precision"),
+    ]:
+        X = np.array([[1.0, 2], [other, 3], [2, 4]])
+        alike = TableEncoder([0], min_frequency=1).fit(X)
+        with pytest.raises(ValueError, match=message):
+            skl2onnx.to_onnx(alike, X[:1].astype(np.float32))
