@@ -23,7 +23,7 @@ from ..nn.parameters import Parameters
 from ..nn.prediction import predict_raw
 from ..nn.rows import Rows
 from ..nn.stack import loss_normalizer
-from ..training.class_weight import EncodedLabels, compute_sample_weight, reject_balanced
+from ..training.class_weight import compute_sample_weight, reject_balanced
 from ..training.config import Config
 from ..training.validation import Validation
 from ..utils.arrays import Array, as_dense, max_abs
@@ -337,8 +337,8 @@ class LabelTargets(Targets):
             return weight
         if incremental:
             reject_balanced(config.class_weight)
-        labels = EncodedLabels(self.classes if self.is_exclusive else _BINARY, self._codes(y, 0.5))
-        return compute_sample_weight(config.class_weight, labels, weight)
+        classes, codes = self.classes if self.is_exclusive else _BINARY, self._codes(y, 0.5)
+        return compute_sample_weight(config.class_weight, classes, codes, weight)
 
     def validation_score(self, predictions: Array, held_out: Validation) -> float:
         is_correct = (self._codes(predictions, 0) == self._codes(held_out.y, 0.5)).all(axis=1)
