@@ -23,6 +23,7 @@ from ..nn.prediction import FEW_ROWS, Predictor
 from ..nn.rows import Rows
 from ..nn.train_state import TrainState
 from ..training.architecture import check_first_layer
+from ..training.class_weight import BALANCED
 from ..training.config import Config, is_lbfgs
 from ..training.diagnostics import collect_warnings, warn
 from ..training.epochs import MakeStack
@@ -302,34 +303,51 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         params = self._get_init_params()
         if config is None:
             config = self._validated_config(params, continues, incremental)
+        if incremental and config.class_weight == BALANCED:
+            raise ValueError(
+                f"class_weight={config.class_weight!r} needs the number of rows in each class, but "
+                "partial_fit gets only a part of the rows. Compute the weights once, from all "
+                "labels or from a large sample, and pass them as a dict: weights = "
+                "compute_class_weight('balanced', classes=classes, y=y), imported from "
+                "sklearn.utils.class_weight, and class_weight=dict(zip(classes, weights))."
+            )
+        is_unchanged = continues and config is self._config
         if like is None:
             reader = self if continues else self._without_state()
-            rows, targets = self._validate_rows_and_targets(
-                reader, config, X, y, sample_weight, classes, continues, incremental
-            )
+            X, y, weight = reader._validate_rows(X, y, sample_weight, reset=not continues)
+            check_first_layer(config.layers, X)
+            if continues:
+                targets = self._targets.with_config(config)
+            else:
+                targets = self._make_targets(config, y, weight, classes, incremental)
+            rows = targets.encode_rows(X, y, weight, needs_all=continues and not incremental)
             row_shape, names = get_row_shape(reader), vars(reader).get("feature_names_in_")
         else:
             reader, rows, targets = self, like.rows, like.targets.with_config(config)
             row_shape, names = like.row_shape, like.feature_names
             check_first_layer(config.layers, rows.X)
-        network = self._make_network(config, row_shape, rows, continues)
-        val_rows: Validation | None = None
+        network = self._network if is_unchanged else config.network(row_shape, rows.y.shape[1])
+        network.validate_padding(rows.X)
+        val_rows: Rows | None = None
         if X_val is not None:
-            val_rows = self._validate_validation_rows(
-                reader, config, network, targets, X_val, y_val, sample_weight_val
-            )
+            with prefix_errors("X_val, y_val"):
+                X, y, weight = reader._validate_rows(X_val, y_val, sample_weight_val, reset=False)
+                check_first_layer(config.layers, X)
+                network.validate_padding(X)
+                val_rows = targets.encode_rows(X, y, weight)
         elif y_val is not None or sample_weight_val is not None:
             raise ValueError(
                 "y_val and sample_weight_val are only valid with X_val, but X_val is None. Pass "
                 "X_val as well."
             )
         holds_out = val_rows is None and not incremental and config.early_stopping is not None
+        has_scores = holds_out or val_rows is not None
+        scoring = self._get_scoring(config, network, targets) if has_scores else None
         training_network = network.with_dropout(config.dropout_rates)
         config.validate_network(training_network)
         dtype = np.dtype(config.dtype or infer_dtype(rows.X))
         n_at_once = compute_rows_at_once(training_network, config, rows, rows.n_rows)
         check_memory(training_network, config, n_at_once, dtype.itemsize)
-        is_unchanged = continues and config is self._config
         state = start_training(
             training_network,
             config,
@@ -346,17 +364,14 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             groups=None if groups is None else validate_groups(groups, rows.n_rows, 1),
             folds=folds,
         )
-        validation: list[Validation | None] = [val_rows] * len(state)
-        if holds_out:
-            scoring = self._get_scoring(config, network, targets)
+        validation: list[Validation | None] = [None] * len(state)
+        if val_rows is not None:
+            validation = [Validation(val_rows, targets, scoring)] * len(state)
+        elif holds_out:
             validation = [
                 Validation(replace(rows, index=index), targets, scoring) for index in state.held_out
             ]
-        has_folds = folds is not None or (
-            config.early_stopping is not None
-            and holds_out
-            and config.early_stopping.validation_fraction == "folds"
-        )
+        fraction = getattr(config.early_stopping, "validation_fraction", None)
         task = PreparedFit(
             params,
             config,
@@ -369,7 +384,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             row_shape,
             names,
             incremental,
-            has_folds,
+            folds is not None or (holds_out and fraction == "folds"),
             start,
         )
         self._check_batch_size(task)
@@ -401,58 +416,6 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
     def _validate_rows(self, X: Any, y: Any, weight: Any, reset: bool) -> tuple[Any, Any, Any]:
         """Return validated X, y and weights; with `reset` set the attributes of the features."""
         return validate_rows(self, X, y, weight, self._y_numeric, reset)
-
-    def _validate_rows_and_targets(
-        self,
-        reader: Self,
-        config: Config,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        classes: Any,
-        continues: bool,
-        incremental: bool,
-    ) -> tuple[Rows, Targets]:
-        """Return the validated rows with encoded targets, and the encoding."""
-        X, y, weight = reader._validate_rows(X, y, sample_weight, reset=not continues)
-        check_first_layer(config.layers, X)
-        if continues:
-            is_same = config is self._config
-            targets = self._targets if is_same else self._targets.with_config(config)
-        else:
-            targets = self._make_targets(config, y, weight, classes, incremental)
-        encoded_y = targets.encode(y, needs_all=continues and not incremental)
-        weight = targets.apply_class_weight(config, encoded_y, weight, incremental=incremental)
-        return Rows(X, encoded_y, weight, y), targets
-
-    def _validate_validation_rows(
-        self,
-        reader: Self,
-        config: Config,
-        network: Network,
-        targets: Targets,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-    ) -> Validation:
-        """Return the validated `X_val`, `y_val` and `sample_weight_val`."""
-        with prefix_errors("X_val, y_val"):
-            X, y, weight = reader._validate_rows(X, y, sample_weight, reset=False)
-            check_first_layer(config.layers, X)
-            network.validate_padding(X)
-            encoded_y = targets.encode(y)
-            weight = targets.apply_class_weight(config, encoded_y, weight)
-        scoring = self._get_scoring(config, network, targets)
-        return Validation(Rows(X, encoded_y, weight, y), targets, scoring)
-
-    def _make_network(
-        self, config: Config, row_shape: tuple[int, ...], rows: Rows, continues: bool
-    ) -> Network:
-        """Return the layers in prediction, those of the last fit if training continues."""
-        is_last = continues and config is self._config
-        network = self._network if is_last else config.network(row_shape, rows.y.shape[1])
-        network.validate_padding(rows.X)
-        return network
 
     def _check_batch_size(self, task: PreparedFit) -> None:
         """Warn if batch_size is larger than the data."""

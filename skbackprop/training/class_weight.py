@@ -48,24 +48,6 @@ def validate_class_weight(class_weight: Any) -> Any:
     return weights
 
 
-def reject_balanced(class_weight: Any) -> None:
-    """Reject "balanced" weights in `partial_fit`.
-
-    Raises
-    ------
-    ValueError
-        If weights are "balanced", because they depend on the number of rows of each class.
-    """
-    if class_weight == BALANCED:
-        raise ValueError(
-            f"class_weight={class_weight!r} needs the number of rows in each class, but "
-            "partial_fit gets only a part of the rows. Compute the weights once, from all labels "
-            "or from a large sample, and pass them as a dict: weights = "
-            "compute_class_weight('balanced', classes=classes, y=y), imported from "
-            "sklearn.utils.class_weight, and class_weight=dict(zip(classes, weights))."
-        )
-
-
 def compute_sample_weight(
     class_weight: Any, classes: Array, codes: Array, weight: Array | None
 ) -> Array:
