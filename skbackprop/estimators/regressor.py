@@ -729,8 +729,8 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
             assert_all_finite(y, input_name="y")
             y, weight = weigh_targets(y, is_missing, weight, y_pred)
             return y, y_pred, weight
-        X, y, weight = self._validate_rows(X, y, weight, reset=False)
         y_pred = self._predict_in_blocks(X, self._average_raw)
+        _, y, weight = self._validate_rows(X, y, weight, reset=False)
         return self._targets.encode(y), y_pred, weight
 
     def _score_predictions(self, y: Any, y_pred: Array, weight: Array | None) -> float:
