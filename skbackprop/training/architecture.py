@@ -152,16 +152,14 @@ def get_activations(
     n_hidden = len(hidden_layer_sizes)
     if isinstance(activation, (str, ActivationFunction)):
         return (get_activation(activation),) * n_hidden
-    entries = tuple(str(entry) if isinstance(entry, str) else entry for entry in activation)
-    for entry in entries:
-        get_activation(entry)
-    if len(entries) != n_hidden:
+    functions = tuple(get_activation(str(x) if isinstance(x, str) else x) for x in activation)
+    if len(functions) != n_hidden:
         raise ValueError(
             f"activation must have one entry for each of the {n_hidden} hidden layer(s) of "
-            f"hidden_layer_sizes={tuple(hidden_layer_sizes)!r}, got {len(entries)}. Pass one for "
+            f"hidden_layer_sizes={tuple(hidden_layer_sizes)!r}, got {len(functions)}. Pass one for "
             "each layer, or a single name or ActivationFunction for all."
         )
-    return tuple(map(get_activation, entries))
+    return functions
 
 
 def validate_input_shape(input_shape: Any) -> Shape | None:
