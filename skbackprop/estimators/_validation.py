@@ -84,16 +84,6 @@ def prefix_errors(name: str) -> Iterator[None]:
         raise ValueError(f"{name}: {error}") from error
 
 
-def check_scalar_score(score: Any, scoring: Any) -> float:
-    """Return a scorer's result as a float, after a check."""
-    if not isinstance(score, Real) or isinstance(score, bool):
-        raise ValueError(
-            f"scoring={scoring!r} of EarlyStopping must return a number that is higher for better "
-            f"predictions, but returned {score!r}."
-        )
-    return float(score)
-
-
 # ----------------------------------------------------------------------------------------- X
 
 
@@ -221,23 +211,6 @@ def _suggest_tabular(estimator: Any) -> Iterator[None]:
             "strings or dates, use TabularClassifier or TabularRegressor, or put "
             f"skbackprop.tabular.TableEncoder before {name} in a pipeline."
         ) from None
-
-
-def validate_latent(codes: Any, n_components: int) -> Array:
-    """Return codes as a finite float array with a column for each component."""
-    X: Array = check_array(codes, dtype=_FLOATS)
-    if X.shape[1] != n_components:
-        raise ValueError(
-            f"X must have n_components={n_components} column(s), got {X.shape[1]}. Pass codes as "
-            "returned by transform."
-        )
-    return X
-
-
-def infer_dtype(X: Any) -> np.dtype[np.floating]:
-    """Return the dtype of a network for X: float32 for float32, else float64."""
-    is_single = X.dtype.kind == "f" and X.dtype.itemsize == 4
-    return np.dtype(np.float32 if is_single else np.float64)
 
 
 # ----------------------------------------------------------------------------------------- y

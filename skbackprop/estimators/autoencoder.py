@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import check_random_state, check_scalar, gen_batches
+from sklearn.utils import check_array, check_random_state, check_scalar, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from ..losses.base import Loss
@@ -34,7 +34,6 @@ from ._validation import (
     check_targets,
     validate_features,
     validate_input,
-    validate_latent,
     validate_weight,
 )
 from ._variational_losses import log_likelihoods, n_encoder_layers, variational_losses
@@ -629,7 +628,12 @@ class BackpropAutoencoder(
             If X is invalid or does not have `n_components` columns.
         """
         check_is_fitted(self)
-        codes = validate_latent(X, self._n_features_out)
+        codes = check_array(X, dtype=(np.float64, np.float32))
+        if codes.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"X must have n_components={self._n_features_out} column(s), got {codes.shape[1]}. "
+                "Pass codes as returned by transform."
+            )
         rows = self._apply_layers(slice(n_encoder_layers(self._network), None), codes)
         self._targets.loss.link.inverse(rows, rows)
         return rows.reshape(len(rows), *self._row_shape)

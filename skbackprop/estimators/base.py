@@ -7,6 +7,7 @@ import operator
 import time
 from dataclasses import dataclass, replace
 from functools import cache
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -45,9 +46,7 @@ from ._estimator_mixin import CallbackHook, with_argument_suggestions, with_call
 from ._fitted import FITTED_PARTS, FittedMixin, history_attributes
 from ._targets import Targets
 from ._validation import (
-    check_scalar_score,
     get_row_shape,
-    infer_dtype,
     prefix_errors,
     reject_unused_overrides,
     shallow_copy,
@@ -345,7 +344,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         scoring = self._get_scoring(config, network, targets) if has_scores else None
         training_network = network.with_dropout(config.dropout_rates)
         config.validate_network(training_network)
-        dtype = np.dtype(config.dtype or infer_dtype(rows.X))
+        is_single = rows.X.dtype.kind == "f" and rows.X.dtype.itemsize == 4
+        dtype = config.dtype or np.dtype(np.float32 if is_single else np.float64)
         n_at_once = compute_rows_at_once(training_network, config, rows, rows.n_rows)
         check_memory(training_network, config, n_at_once, dtype.itemsize)
         state = start_training(
@@ -456,7 +456,12 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
                 )
             options = {} if weight is None else {"sample_weight": weight}
             result = scorer(estimator, validation.input, validation.original_y, **options)
-            return check_scalar_score(result, scoring)
+            if not isinstance(result, Real) or isinstance(result, bool):
+                raise ValueError(
+                    f"scoring={scoring!r} of EarlyStopping must return a number that is higher for "
+                    f"better predictions, but returned {result!r}."
+                )
+            return float(result)
 
         return score
 
