@@ -488,24 +488,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         self, task: PreparedFit, on_epoch: OnEpoch | None, make_stack: MakeStack | None = None
     ) -> TrainState:
         """Return the state after training; parameters are as in `train`."""
-        config, state, n, until = task.config, task.state, len(task.state), None
-        if task.incremental:
-            until = int(state.epoch[0, 0]) + 1
-            is_scored = task.validation[0] is not None and config.early_stopping is not None
-            config = config.without_time_limit if is_scored else config.without_stopping_criteria
-        return train(
-            task.training_network,
-            task.targets.loss,
-            [config] * n,
-            [task.rows] * n,
-            task.validation,
-            state,
-            on_epoch,
-            until,
-            make_stack=make_stack,
-            incremental=task.incremental,
-            start=task.start,
-        )
+        return train([task], task.state, on_epoch, make_stack=make_stack, start=task.start)
 
     def _set_fitted(self, task: PreparedFit, state: TrainState) -> None:
         """Set all fitted attributes at once, unless training has diverged.
