@@ -182,8 +182,9 @@ def _init_optimization(state: TrainState, config: Config) -> None:
             new["average"] = config.average.init(theta, state.n_samples_seen, buffers)
     for name, arrays in new.items():
         last_arrays = getattr(state, name)
-        shapes = {key: np.shape(array) for key, array in arrays.items()}
-        if shapes != {key: np.shape(array) for key, array in last_arrays.items()}:
+        last_shapes = [*map(np.shape, map(last_arrays.get, arrays))]
+        has_same_shapes = last_shapes == [*map(np.shape, arrays.values())]
+        if not (has_same_shapes and last_arrays.keys() == arrays.keys()):
             setattr(state, name, arrays)
 
 
