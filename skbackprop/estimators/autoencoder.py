@@ -28,7 +28,7 @@ from ..training.validation import Validation
 from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
 from ._estimator_mixin import available_if, with_argument_suggestions, with_callbacks
 from ._fitted import check_finite_output
-from ._parameters import AUTOENCODER_LOSSES, AutoencoderParameters
+from ._parameters import AutoencoderParameters
 from ._targets import Targets, weighted_mean
 from ._validation import (
     check_targets,
@@ -847,8 +847,7 @@ class BackpropAutoencoder(
         tags.transformer_tags.preserves_dtype = (
             [self.dtype] if self.dtype else ["float64", "float32"]
         )
-        loss = AUTOENCODER_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        tags.input_tags.positive_only = isinstance(loss, Loss) and loss.interval_y_true.low >= 0
+        tags.input_tags.positive_only = self._has_positive_targets()
         return tags
 
 

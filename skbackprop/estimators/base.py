@@ -18,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from .._sklearn import CallbackSupportMixin
+from ..losses.base import Loss
 from ..nn.network import Network
 from ..nn.parameters import Parameters
 from ..nn.prediction import FEW_ROWS, Predictor
@@ -146,6 +147,11 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = not getattr(self, "layers", None)
         return tags
+
+    def _has_positive_targets(self) -> bool:
+        """Return whether the loss accepts no negative targets."""
+        loss = self._losses.get(self.loss) if isinstance(self.loss, str) else self.loss
+        return isinstance(loss, Loss) and loss.interval_y_true.low >= 0
 
     @classmethod
     @cache
