@@ -189,9 +189,7 @@ class FittedMixin(EstimatorMixin):
                 return self._get_arrays(name)
             if name in _NORMALIZATION_ATTRIBUTES and hasattr(type(self), "normalization"):
                 return None
-        if hasattr(type(self), name):  # a property or method that gives a reason
-            return object.__getattribute__(self, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return object.__getattribute__(self, name)  # raises the error of a property again
 
     def __dir__(self) -> list[str]:
         """Return the names of attributes, those of the networks' arrays among them."""

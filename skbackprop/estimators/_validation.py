@@ -467,18 +467,14 @@ def is_plain_target(y: Any, n_rows: int, numeric: bool) -> bool:
         type(y) is np.ndarray
         and y.shape[:1] == (n_rows,)
         and (y.ndim == 1 or (y.ndim == 2 and y.shape[1] > 1))
-        and (y.dtype.type in _FLOATS if numeric else y.dtype.kind in "biuU")
-        and (y.dtype.kind in "biuU" or _is_finite(y))
+        and (y.dtype.type in _FLOATS and _is_finite(y) if numeric else y.dtype.kind in "biuU")
     )
 
 
 def _is_finite(values: Array) -> bool:
-    """Return whether the sum of the values, and so each value, is finite.
+    """Return whether the sum of floats, and so each of them, is finite.
 
     It is also False if the sum of finite values overflows.
     """
-    if values.dtype.kind != "f":
-        return True
-    dtype = np.float64 if values.dtype.itemsize < 4 else None
     with np.errstate(over="ignore", invalid="ignore"):
-        return math.isfinite(values.sum(dtype=dtype))
+        return math.isfinite(values.sum())
