@@ -512,8 +512,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
 
     def _collect_warnings(self, task: PreparedFit, state: TrainState) -> list[str]:
         """Return the warnings about how training has ended."""
-        loss = task.targets.loss
-        return collect_warnings(task.config, loss, task.rows, state, incremental=task.incremental)
+        return collect_warnings(task, state)
 
     def _finish(self, task: PreparedFit, state: TrainState) -> dict[str, Any]:
         """Return the fitted attributes, after a return to the best epoch and calibration."""
@@ -534,9 +533,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             attributes["feature_names_in_"] = task.feature_names
         if task.has_folds:
             parameters = attributes["_predictor"].parameters
-            attributes["_out_of_fold"] = predict_out_of_fold(
-                network, parameters, task.rows, state.held_out, targets
-            )
+            attributes["_out_of_fold"] = predict_out_of_fold(task, parameters, state.held_out)
         return attributes
 
     def _fitted_attributes(

@@ -195,10 +195,6 @@ def validate_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
     return tuple(map(float, rates)) if any(rates) else ()
 
 
-# The kinds of dtypes that hold real numbers.
-_REAL = frozenset("biuf")
-
-
 def has_member_axis(coefs: Any) -> bool:
     """Return whether weights have a member axis, as those of several networks have."""
     return _is_list(coefs) and len(coefs) > 0 and np.ndim(coefs[0]) == 3
@@ -259,7 +255,7 @@ def validate_array(value: Any, shape: tuple[int, ...], name: str) -> Array:
     array = np.asarray(value)
     if array.shape == (*shape[:-1], 1, shape[-1]):
         array = array.reshape(shape)
-    if array.shape != shape or array.dtype.kind not in _REAL:
+    if array.shape != shape or array.dtype.kind not in "biuf":
         raise ValueError(
             f"{name} must be an array of real numbers of shape {shape}, got one of shape "
             f"{array.shape} and dtype {array.dtype}."

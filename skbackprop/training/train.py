@@ -42,7 +42,7 @@ OnEpoch: TypeAlias = Callable[[GetState], bool]
 
 
 def train(
-    fits: Sequence[Any],
+    tasks: Sequence[Any],
     state: TrainState,
     on_epoch: OnEpoch | None = None,
     until: int | None = None,
@@ -57,7 +57,7 @@ def train(
 
     Parameters
     ----------
-    fits : sequence of PreparedFit
+    tasks : sequence of PreparedFit
         The fits, whose configurations have one `stacking_key`. A call of `partial_fit` is a single
         fit, of one epoch.
     state : TrainState
@@ -79,7 +79,7 @@ def train(
         On Ctrl-C, or when the connection to a cluster is lost. Its state is that after the last
         complete epoch.
     """
-    first, n_estimators = fits[0], len(state)
+    first, n_estimators = tasks[0], len(state)
     network, config = first.training_network, first.config
     if first.incremental:  # an epoch without a time limit
         until = int(state.epoch[0, 0]) + 1
@@ -87,7 +87,7 @@ def train(
         config = config.without_time_limit if is_scored else config.without_stopping_criteria
         members = [(config, first.rows, part) for part in first.validation]
     else:
-        members = [(fit.config, fit.rows, part) for fit in fits for part in fit.validation]
+        members = [(task.config, task.rows, part) for task in tasks for part in task.validation]
     start = time.monotonic() if start is None else start
     seconds = config.time_limit * n_estimators / config.n_estimators
     pairs = zip(members, state.orders, strict=True)

@@ -135,13 +135,10 @@ class OutOfFoldPredictions(NamedTuple):
 
 
 def predict_out_of_fold(
-    network: Network,
-    parameters: Parameters,
-    rows: Rows,
-    held_out: Sequence[IndexArray | None],
-    targets: Any,
+    task: Any, parameters: Parameters, held_out: Sequence[IndexArray | None]
 ) -> OutOfFoldPredictions:
-    """Return the out-of-fold predictions of networks that each hold out some rows."""
+    """Return the out-of-fold predictions of a `PreparedFit`, whose networks hold out some rows."""
+    network, rows, targets = task.network, task.rows, task.targets
     member = np.empty(rows.n_rows, dtype=np.intp)
     predictions = np.empty((rows.n_rows, network.n_units[-1]), parameters.dtype)
     with np.errstate(all="ignore"):
