@@ -216,12 +216,10 @@ class Config:
                 "calibrates probabilities. Set calibrate=False. For calibrated intervals of a "
                 "regressor, use ConformalRegressor."
             )
-        if has_probabilities is False and (calibrates or self.label_smoothing):
-            setting = (
-                "EarlyStopping(calibrate=True)"
-                if calibrates
-                else f"label_smoothing={self.label_smoothing}"
-            )
+        setting = f"label_smoothing={self.label_smoothing}" if self.label_smoothing else ""
+        if calibrates:
+            setting = "EarlyStopping(calibrate=True)"
+        if has_probabilities is False and setting:
             raise ValueError(
                 f"{setting} needs a loss with probabilities, but loss={params['loss']!r} has only "
                 'decision values. Remove it, or choose another loss, such as "log_loss".'
