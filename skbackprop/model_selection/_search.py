@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from inspect import signature
 from math import floor, log
 from numbers import Integral
 from types import FunctionType, SimpleNamespace
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import sklearn.experimental.enable_halving_search_cv
@@ -26,6 +26,8 @@ from ..estimators.base import BaseNeuralNetwork
 from ..utils.arrays import count_rows
 from ._stacked_training import get_prefix, has_callbacks, train_candidates
 from ._stand_in import Candidate, StandIn
+
+Search = TypeVar("Search", bound=type)
 
 
 class StackedSearchMixin(EstimatorMixin):
@@ -174,14 +176,28 @@ class StackedSearchMixin(EstimatorMixin):
         return None, None
 
 
-def with_defaults(base: Any, **defaults: Any) -> Any:
-    """Return the constructor of a class with other defaults of keyword-only parameters."""
+def with_constructor(base: Any, **defaults: Any) -> Callable[[Search], Search]:
+    """Return a decorator that gives a class the constructor of another class.
+
+    Parameters
+    ----------
+    base : type
+        The other class, which is a base of the decorated one.
+    **defaults : dict
+        Other defaults of keyword-only parameters.
+    """
     init = base.__init__
-    constructor = FunctionType(init.__code__, init.__globals__, closure=init.__closure__)
-    constructor.__kwdefaults__ = init.__kwdefaults__ | defaults
-    return constructor
+
+    def decorate(search: Search) -> Search:
+        constructor = FunctionType(init.__code__, init.__globals__, closure=init.__closure__)
+        constructor.__kwdefaults__ = init.__kwdefaults__ | defaults
+        cast(Any, search).__init__ = constructor
+        return search
+
+    return decorate
 
 
+@with_constructor(GridSearchCV)
 class BackpropGridSearchCV(StackedSearchMixin, GridSearchCV):
     """Grid search that trains its candidates as stacks of networks.
 
@@ -292,9 +308,8 @@ class BackpropGridSearchCV(StackedSearchMixin, GridSearchCV):
     {'backpropclassifier__learning_rate_init': 0.01}
     """
 
-    __init__ = GridSearchCV.__init__
 
-
+@with_constructor(RandomizedSearchCV)
 class BackpropRandomizedSearchCV(StackedSearchMixin, RandomizedSearchCV):
     """Random search that trains its candidates as stacks of networks.
 
@@ -412,8 +427,6 @@ class BackpropRandomizedSearchCV(StackedSearchMixin, RandomizedSearchCV):
     True
     """
 
-    __init__ = RandomizedSearchCV.__init__
-
 
 class StackedHalvingMixin(StackedSearchMixin):
     """Mixin of halving searches whose survivors resume training in each round."""
@@ -451,6 +464,7 @@ class StackedHalvingMixin(StackedSearchMixin):
         return self.n_resources_[-1], last_epoch
 
 
+@with_constructor(sklearn.model_selection.HalvingGridSearchCV, resource="max_iter")
 class BackpropHalvingGridSearchCV(StackedHalvingMixin, sklearn.model_selection.HalvingGridSearchCV):
     """Successive halving over a grid, with stacks of networks.
 
@@ -608,9 +622,8 @@ class BackpropHalvingGridSearchCV(StackedHalvingMixin, sklearn.model_selection.H
     0.01
     """
 
-    __init__ = with_defaults(sklearn.model_selection.HalvingGridSearchCV, resource="max_iter")
 
-
+@with_constructor(sklearn.model_selection.HalvingRandomSearchCV, resource="max_iter")
 class BackpropHalvingRandomSearchCV(
     StackedHalvingMixin, sklearn.model_selection.HalvingRandomSearchCV
 ):
@@ -770,5 +783,3 @@ class BackpropHalvingRandomSearchCV(
     >>> bool(search.best_score_ > 0.9)
     True
     """
-
-    __init__ = with_defaults(sklearn.model_selection.HalvingRandomSearchCV, resource="max_iter")
