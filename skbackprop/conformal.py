@@ -276,7 +276,14 @@ class ConformalRegressor(ConformalMixin, RegressorMixin, EstimatorMixin):
         X_held_out, targets = _safe_indexing(X, held_out), targets[held_out]
         kind = self._resolve_conformity_score(fitted, X_held_out, targets)
         band = _make_raw_band(kind, fitted, X_held_out)
-        scores = np.sort(self._compute_scores(band, targets), axis=0)
+        if np.any(np.asarray(band.unit) == 0):
+            raise ValueError(
+                f"conformity_score={self.conformity_score!r} needs a positive standard deviation "
+                'for each row, but the estimator predicts 0 for some rows. Use loss="gaussian", '
+                'or conformity_score="absolute".'
+            )
+        scores = np.sort(band.conformity_scores(targets), axis=0)
+        _check_finite(scores)
         correction = scores[conformal_quantile_rank(len(scores), self.coverage) - 1]
         self.estimator_ = fitted
         self.conformity_score_ = kind
@@ -328,18 +335,6 @@ class ConformalRegressor(ConformalMixin, RegressorMixin, EstimatorMixin):
                 f'got {self.estimator!r}. Use "absolute" instead.'
             )
         return kind
-
-    def _compute_scores(self, band: UncalibratedBand, y: Array) -> Array:
-        """Return the conformity scores; raise a ValueError if they are not finite."""
-        if np.any(np.asarray(band.unit) == 0):
-            raise ValueError(
-                f"conformity_score={self.conformity_score!r} needs a positive standard deviation "
-                'for each row, but the estimator predicts 0 for some rows. Use loss="gaussian", '
-                'or conformity_score="absolute".'
-            )
-        scores = band.conformity_scores(y)
-        _check_finite(scores)
-        return scores
 
     # ------------------------------------------------------------------------ prediction
 

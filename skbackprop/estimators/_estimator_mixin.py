@@ -112,30 +112,10 @@ class EstimatorMixin(BaseEstimator):
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def available_if(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
-    """Make a method available only if a check of the estimator passes."""
-    decorator: Callable[[Method], Method] = metaestimators.available_if(check)
-    return decorator
-
-
-def with_callbacks(method: Method) -> Method:
-    """Set up callbacks before a fit, and tear them down after it."""
-    decorated: Method = _with_callbacks(method)
-    return decorated
-
-
-def with_parameter_validation(prefer_skip_nested_validation: bool) -> Callable[[Method], Method]:
-    """Validate the parameters by their constraints at the beginning of a fit.
-
-    Parameters
-    ----------
-    prefer_skip_nested_validation : bool
-        Whether to skip the validation in fits of inner estimators.
-    """
-    decorator: Callable[[Method], Method] = _fit_context(
-        prefer_skip_nested_validation=prefer_skip_nested_validation
-    )
-    return decorator
+# scikit-learn's decorators, which keep the type of a method.
+available_if: Callable[..., Callable[[Method], Method]] = metaestimators.available_if
+with_callbacks: Callable[[Method], Method] = _with_callbacks
+with_parameter_validation: Callable[..., Callable[[Method], Method]] = _fit_context
 
 
 def with_argument_suggestions(method: Method) -> Method:

@@ -189,9 +189,7 @@ class FittedMixin(EstimatorMixin):
                 return self._get_arrays(name)
             if name in _NORMALIZATION_ATTRIBUTES and hasattr(type(self), "normalization"):
                 return None
-        if hasattr(type(self), name):  # a property or method that gives a reason
-            return object.__getattribute__(self, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return object.__getattribute__(self, name)  # raises the error of a property again
 
     def __dir__(self) -> list[str]:
         """Return the names of attributes, those of the networks' arrays among them."""
@@ -230,12 +228,8 @@ class FittedMixin(EstimatorMixin):
         """Return the arrays of an attribute, as views of the parameters for prediction."""
         parameters, kind = self._predictor.parameters, self._find_array(name)
         members = 0 if len(parameters) == 1 else slice(None)
-        arrays = [
-            array[members, 0] if len(shape) == 1 else array[members]
-            for array, shape in zip(
-                parameters.select(kind), self._network.shapes[kind], strict=True
-            )
-        ]
+        pairs = zip(parameters.select(kind), self._network.shapes[kind], strict=True)
+        arrays = [x[members, 0] if len(shape) == 1 else x[members] for x, shape in pairs]
         if parameters.theta is not self._state.parameters.theta:
             # Training does not continue from these arrays, so they are read-only.
             for array in arrays:
@@ -243,21 +237,15 @@ class FittedMixin(EstimatorMixin):
 
         def assign(i: int, value: Any) -> None:
             array = validate_array(value, arrays[i].shape, f"{name}[{i}]")
-            self._continue_from_inference_parameters()
-            target = self._get_arrays(name)[i]
-            target[...] = array
+            parameters = self._predictor.parameters
+            if parameters.theta is not self._state.parameters.theta:
+                # Training continues from the parameters for prediction, which contain the weight
+                # average, the best epoch and the temperature.
+                self._state = self._state.with_parameters(parameters)
+                self._predictor = Predictor(self._network, self._state.parameters)
+            self._get_arrays(name)[i][...] = array
 
         return ParameterList(arrays, assign)
-
-    def _continue_from_inference_parameters(self) -> None:
-        """Continue training from the parameters used in prediction, before some are assigned.
-
-        They already contain the weight average, the best epoch and the temperature.
-        """
-        parameters = self._predictor.parameters
-        if parameters.theta is not self._state.parameters.theta:
-            self._state = self._state.with_parameters(parameters)
-            self._predictor = Predictor(self._network, self._state.parameters)
 
     # ------------------------------------------------------------ other fitted attributes
 

@@ -23,7 +23,7 @@ from ..nn.parameters import Parameters
 from ..nn.prediction import predict_raw
 from ..nn.rows import Rows
 from ..nn.stack import loss_normalizer
-from ..training.class_weight import EncodedLabels, compute_sample_weight, reject_balanced
+from ..training.class_weight import compute_sample_weight
 from ..training.config import Config
 from ..training.validation import Validation
 from ..utils.arrays import Array, as_dense, max_abs
@@ -69,11 +69,14 @@ class Targets(ABC):
         """Return the class of each row of encoded targets; None if rows have no single class."""
         return None
 
-    def apply_class_weight(
-        self, config: Config, y: Array, weight: Array | None, *, incremental: bool = False
-    ) -> Array | None:
+    def apply_class_weight(self, y: Array, weight: Array | None) -> Array | None:
         """Return the weights of rows of encoded targets, multiplied by the class weights."""
         return weight
+
+    def encode_rows(self, X: Any, y: Any, weight: Array | None, needs_all: bool = False) -> Rows:
+        """Return validated rows with the targets from `encode`, and their training weights."""
+        encoded_y = self.encode(y, needs_all)
+        return Rows(X, encoded_y, self.apply_class_weight(encoded_y, weight), y)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values that restore the targets, without the loss."""
@@ -330,15 +333,11 @@ class LabelTargets(Targets):
                 f"{self.classes!r}."
             )
 
-    def apply_class_weight(
-        self, config: Config, y: Array, weight: Array | None, *, incremental: bool = False
-    ) -> Array | None:
-        if config.class_weight is None:
+    def apply_class_weight(self, y: Array, weight: Array | None) -> Array | None:
+        if self._config.class_weight is None:
             return weight
-        if incremental:
-            reject_balanced(config.class_weight)
-        labels = EncodedLabels(self.classes if self.is_exclusive else _BINARY, self._codes(y, 0.5))
-        return compute_sample_weight(config.class_weight, labels, weight)
+        classes, codes = self.classes if self.is_exclusive else _BINARY, self._codes(y, 0.5)
+        return compute_sample_weight(self._config.class_weight, classes, codes, weight)
 
     def validation_score(self, predictions: Array, held_out: Validation) -> float:
         is_correct = (self._codes(predictions, 0) == self._codes(held_out.y, 0.5)).all(axis=1)

@@ -84,16 +84,6 @@ def prefix_errors(name: str) -> Iterator[None]:
         raise ValueError(f"{name}: {error}") from error
 
 
-def check_scalar_score(score: Any, scoring: Any) -> float:
-    """Return a scorer's result as a float, after a check."""
-    if not isinstance(score, Real) or isinstance(score, bool):
-        raise ValueError(
-            f"scoring={scoring!r} of EarlyStopping must return a number that is higher for better "
-            f"predictions, but returned {score!r}."
-        )
-    return float(score)
-
-
 # ----------------------------------------------------------------------------------------- X
 
 
@@ -221,23 +211,6 @@ def _suggest_tabular(estimator: Any) -> Iterator[None]:
             "strings or dates, use TabularClassifier or TabularRegressor, or put "
             f"skbackprop.tabular.TableEncoder before {name} in a pipeline."
         ) from None
-
-
-def validate_latent(codes: Any, n_components: int) -> Array:
-    """Return codes as a finite float array with a column for each component."""
-    X: Array = check_array(codes, dtype=_FLOATS)
-    if X.shape[1] != n_components:
-        raise ValueError(
-            f"X must have n_components={n_components} column(s), got {X.shape[1]}. Pass codes as "
-            "returned by transform."
-        )
-    return X
-
-
-def infer_dtype(X: Any) -> np.dtype[np.floating]:
-    """Return the dtype of a network for X: float32 for float32, else float64."""
-    is_single = X.dtype.kind == "f" and X.dtype.itemsize == 4
-    return np.dtype(np.float32 if is_single else np.float64)
 
 
 # ----------------------------------------------------------------------------------------- y
@@ -494,18 +467,14 @@ def is_plain_target(y: Any, n_rows: int, numeric: bool) -> bool:
         type(y) is np.ndarray
         and y.shape[:1] == (n_rows,)
         and (y.ndim == 1 or (y.ndim == 2 and y.shape[1] > 1))
-        and (y.dtype.type in _FLOATS if numeric else y.dtype.kind in "biuU")
-        and (y.dtype.kind in "biuU" or _is_finite(y))
+        and (y.dtype.type in _FLOATS and _is_finite(y) if numeric else y.dtype.kind in "biuU")
     )
 
 
 def _is_finite(values: Array) -> bool:
-    """Return whether the sum of the values, and so each value, is finite.
+    """Return whether the sum of floats, and so each of them, is finite.
 
     It is also False if the sum of finite values overflows.
     """
-    if values.dtype.kind != "f":
-        return True
-    dtype = np.float64 if values.dtype.itemsize < 4 else None
     with np.errstate(over="ignore", invalid="ignore"):
-        return math.isfinite(values.sum(dtype=dtype))
+        return math.isfinite(values.sum())

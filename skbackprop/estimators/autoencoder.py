@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import check_random_state, check_scalar, gen_batches
+from sklearn.utils import check_array, check_random_state, check_scalar, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from ..losses.base import Loss
@@ -28,13 +28,12 @@ from ..training.validation import Validation
 from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
 from ._estimator_mixin import available_if, with_argument_suggestions, with_callbacks
 from ._fitted import check_finite_output
-from ._parameters import AUTOENCODER_LOSSES, AutoencoderParameters
+from ._parameters import AutoencoderParameters
 from ._targets import Targets, weighted_mean
 from ._validation import (
     check_targets,
     validate_features,
     validate_input,
-    validate_latent,
     validate_weight,
 )
 from ._variational_losses import log_likelihoods, n_encoder_layers, variational_losses
@@ -629,7 +628,12 @@ class BackpropAutoencoder(
             If X is invalid or does not have `n_components` columns.
         """
         check_is_fitted(self)
-        codes = validate_latent(X, self._n_features_out)
+        codes = check_array(X, dtype=(np.float64, np.float32))
+        if codes.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"X must have n_components={self._n_features_out} column(s), got {codes.shape[1]}. "
+                "Pass codes as returned by transform."
+            )
         rows = self._apply_layers(slice(n_encoder_layers(self._network), None), codes)
         self._targets.loss.link.inverse(rows, rows)
         return rows.reshape(len(rows), *self._row_shape)
@@ -843,8 +847,7 @@ class BackpropAutoencoder(
         tags.transformer_tags.preserves_dtype = (
             [self.dtype] if self.dtype else ["float64", "float32"]
         )
-        loss = AUTOENCODER_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        tags.input_tags.positive_only = isinstance(loss, Loss) and loss.interval_y_true.low >= 0
+        tags.input_tags.positive_only = self._has_positive_targets()
         return tags
 
 

@@ -7,6 +7,7 @@ import operator
 import time
 from dataclasses import dataclass, replace
 from functools import cache
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -17,12 +18,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from .._sklearn import CallbackSupportMixin
+from ..losses.base import Loss
 from ..nn.network import Network
 from ..nn.parameters import Parameters
 from ..nn.prediction import FEW_ROWS, Predictor
 from ..nn.rows import Rows
 from ..nn.train_state import TrainState
 from ..training.architecture import check_first_layer
+from ..training.class_weight import BALANCED
 from ..training.config import Config, is_lbfgs
 from ..training.diagnostics import collect_warnings, warn
 from ..training.epochs import MakeStack
@@ -44,9 +47,7 @@ from ._estimator_mixin import CallbackHook, with_argument_suggestions, with_call
 from ._fitted import FITTED_PARTS, FittedMixin, history_attributes
 from ._targets import Targets
 from ._validation import (
-    check_scalar_score,
     get_row_shape,
-    infer_dtype,
     prefix_errors,
     reject_unused_overrides,
     shallow_copy,
@@ -146,6 +147,11 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = not getattr(self, "layers", None)
         return tags
+
+    def _has_positive_targets(self) -> bool:
+        """Return whether the loss accepts no negative targets."""
+        loss = self._losses.get(self.loss) if isinstance(self.loss, str) else self.loss
+        return isinstance(loss, Loss) and loss.interval_y_true.low >= 0
 
     @classmethod
     @cache
@@ -302,34 +308,52 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         params = self._get_init_params()
         if config is None:
             config = self._validated_config(params, continues, incremental)
+        if incremental and config.class_weight == BALANCED:
+            raise ValueError(
+                f"class_weight={config.class_weight!r} needs the number of rows in each class, but "
+                "partial_fit gets only a part of the rows. Compute the weights once, from all "
+                "labels or from a large sample, and pass them as a dict: weights = "
+                "compute_class_weight('balanced', classes=classes, y=y), imported from "
+                "sklearn.utils.class_weight, and class_weight=dict(zip(classes, weights))."
+            )
+        is_unchanged = continues and config is self._config
         if like is None:
             reader = self if continues else self._without_state()
-            rows, targets = self._validate_rows_and_targets(
-                reader, config, X, y, sample_weight, classes, continues, incremental
-            )
+            X, y, weight = reader._validate_rows(X, y, sample_weight, reset=not continues)
+            check_first_layer(config.layers, X)
+            if continues:
+                targets = self._targets.with_config(config)
+            else:
+                targets = self._make_targets(config, y, weight, classes, incremental)
+            rows = targets.encode_rows(X, y, weight, needs_all=continues and not incremental)
             row_shape, names = get_row_shape(reader), vars(reader).get("feature_names_in_")
         else:
             reader, rows, targets = self, like.rows, like.targets.with_config(config)
             row_shape, names = like.row_shape, like.feature_names
             check_first_layer(config.layers, rows.X)
-        network = self._make_network(config, row_shape, rows, continues)
-        val_rows: Validation | None = None
+        network = self._network if is_unchanged else config.network(row_shape, rows.y.shape[1])
+        network.validate_padding(rows.X)
+        val_rows: Rows | None = None
         if X_val is not None:
-            val_rows = self._validate_validation_rows(
-                reader, config, network, targets, X_val, y_val, sample_weight_val
-            )
+            with prefix_errors("X_val, y_val"):
+                X, y, weight = reader._validate_rows(X_val, y_val, sample_weight_val, reset=False)
+                check_first_layer(config.layers, X)
+                network.validate_padding(X)
+                val_rows = targets.encode_rows(X, y, weight)
         elif y_val is not None or sample_weight_val is not None:
             raise ValueError(
                 "y_val and sample_weight_val are only valid with X_val, but X_val is None. Pass "
                 "X_val as well."
             )
         holds_out = val_rows is None and not incremental and config.early_stopping is not None
+        has_scores = holds_out or val_rows is not None
+        scoring = self._get_scoring(config, network, targets) if has_scores else None
         training_network = network.with_dropout(config.dropout_rates)
         config.validate_network(training_network)
-        dtype = np.dtype(config.dtype or infer_dtype(rows.X))
+        is_single = rows.X.dtype.kind == "f" and rows.X.dtype.itemsize == 4
+        dtype = config.dtype or np.dtype(np.float32 if is_single else np.float64)
         n_at_once = compute_rows_at_once(training_network, config, rows, rows.n_rows)
         check_memory(training_network, config, n_at_once, dtype.itemsize)
-        is_unchanged = continues and config is self._config
         state = start_training(
             training_network,
             config,
@@ -346,17 +370,14 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             groups=None if groups is None else validate_groups(groups, rows.n_rows, 1),
             folds=folds,
         )
-        validation: list[Validation | None] = [val_rows] * len(state)
-        if holds_out:
-            scoring = self._get_scoring(config, network, targets)
+        validation: list[Validation | None] = [None] * len(state)
+        if val_rows is not None:
+            validation = [Validation(val_rows, targets, scoring)] * len(state)
+        elif holds_out:
             validation = [
                 Validation(replace(rows, index=index), targets, scoring) for index in state.held_out
             ]
-        has_folds = folds is not None or (
-            config.early_stopping is not None
-            and holds_out
-            and config.early_stopping.validation_fraction == "folds"
-        )
+        fraction = getattr(config.early_stopping, "validation_fraction", None)
         task = PreparedFit(
             params,
             config,
@@ -369,7 +390,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             row_shape,
             names,
             incremental,
-            has_folds,
+            folds is not None or (holds_out and fraction == "folds"),
             start,
         )
         self._check_batch_size(task)
@@ -401,58 +422,6 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
     def _validate_rows(self, X: Any, y: Any, weight: Any, reset: bool) -> tuple[Any, Any, Any]:
         """Return validated X, y and weights; with `reset` set the attributes of the features."""
         return validate_rows(self, X, y, weight, self._y_numeric, reset)
-
-    def _validate_rows_and_targets(
-        self,
-        reader: Self,
-        config: Config,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        classes: Any,
-        continues: bool,
-        incremental: bool,
-    ) -> tuple[Rows, Targets]:
-        """Return the validated rows with encoded targets, and the encoding."""
-        X, y, weight = reader._validate_rows(X, y, sample_weight, reset=not continues)
-        check_first_layer(config.layers, X)
-        if continues:
-            is_same = config is self._config
-            targets = self._targets if is_same else self._targets.with_config(config)
-        else:
-            targets = self._make_targets(config, y, weight, classes, incremental)
-        encoded_y = targets.encode(y, needs_all=continues and not incremental)
-        weight = targets.apply_class_weight(config, encoded_y, weight, incremental=incremental)
-        return Rows(X, encoded_y, weight, y), targets
-
-    def _validate_validation_rows(
-        self,
-        reader: Self,
-        config: Config,
-        network: Network,
-        targets: Targets,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-    ) -> Validation:
-        """Return the validated `X_val`, `y_val` and `sample_weight_val`."""
-        with prefix_errors("X_val, y_val"):
-            X, y, weight = reader._validate_rows(X, y, sample_weight, reset=False)
-            check_first_layer(config.layers, X)
-            network.validate_padding(X)
-            encoded_y = targets.encode(y)
-            weight = targets.apply_class_weight(config, encoded_y, weight)
-        scoring = self._get_scoring(config, network, targets)
-        return Validation(Rows(X, encoded_y, weight, y), targets, scoring)
-
-    def _make_network(
-        self, config: Config, row_shape: tuple[int, ...], rows: Rows, continues: bool
-    ) -> Network:
-        """Return the layers in prediction, those of the last fit if training continues."""
-        is_last = continues and config is self._config
-        network = self._network if is_last else config.network(row_shape, rows.y.shape[1])
-        network.validate_padding(rows.X)
-        return network
 
     def _check_batch_size(self, task: PreparedFit) -> None:
         """Warn if batch_size is larger than the data."""
@@ -493,7 +462,12 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
                 )
             options = {} if weight is None else {"sample_weight": weight}
             result = scorer(estimator, validation.input, validation.original_y, **options)
-            return check_scalar_score(result, scoring)
+            if not isinstance(result, Real) or isinstance(result, bool):
+                raise ValueError(
+                    f"scoring={scoring!r} of EarlyStopping must return a number that is higher for "
+                    f"better predictions, but returned {result!r}."
+                )
+            return float(result)
 
         return score
 
@@ -520,24 +494,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         self, task: PreparedFit, on_epoch: OnEpoch | None, make_stack: MakeStack | None = None
     ) -> TrainState:
         """Return the state after training; parameters are as in `train`."""
-        config, state, n, until = task.config, task.state, len(task.state), None
-        if task.incremental:
-            until = int(state.epoch[0, 0]) + 1
-            is_scored = task.validation[0] is not None and config.early_stopping is not None
-            config = config.without_time_limit if is_scored else config.without_stopping_criteria
-        return train(
-            task.training_network,
-            task.targets.loss,
-            [config] * n,
-            [task.rows] * n,
-            task.validation,
-            state,
-            on_epoch,
-            until,
-            make_stack=make_stack,
-            incremental=task.incremental,
-            start=task.start,
-        )
+        return train([task], task.state, on_epoch, make_stack=make_stack, start=task.start)
 
     def _set_fitted(self, task: PreparedFit, state: TrainState) -> None:
         """Set all fitted attributes at once, unless training has diverged.
@@ -555,8 +512,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
 
     def _collect_warnings(self, task: PreparedFit, state: TrainState) -> list[str]:
         """Return the warnings about how training has ended."""
-        loss = task.targets.loss
-        return collect_warnings(task.config, loss, task.rows, state, incremental=task.incremental)
+        return collect_warnings(task, state)
 
     def _finish(self, task: PreparedFit, state: TrainState) -> dict[str, Any]:
         """Return the fitted attributes, after a return to the best epoch and calibration."""
@@ -577,9 +533,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             attributes["feature_names_in_"] = task.feature_names
         if task.has_folds:
             parameters = attributes["_predictor"].parameters
-            attributes["_out_of_fold"] = predict_out_of_fold(
-                network, parameters, task.rows, state.held_out, targets
-            )
+            attributes["_out_of_fold"] = predict_out_of_fold(task, parameters, state.held_out)
         return attributes
 
     def _fitted_attributes(

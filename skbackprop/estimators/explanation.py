@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import factorial
 from numbers import Integral
@@ -284,7 +284,10 @@ def _sampled_values(
     """Return the Shapley values of one row from permutations of each background row."""
     n_columns, n_outputs = orders.shape[-1], len(prediction)
     values = np.zeros((n_columns, n_outputs))
-    for index, order in _iter_permutation_blocks(orders):
+    background_rows = np.repeat(np.arange(orders.shape[0]), orders.shape[1])
+    flat_orders: Any = orders.reshape(-1, n_columns)
+    for part in gen_batches(len(flat_orders), max(1, _COALITION_ELEMENTS // n_columns**2)):
+        index, order = background_rows[part], flat_orders[part]
         is_change = differs[index[:, None], order]
         # The columns that differ are switched one after another.
         path, step = np.nonzero(is_change)
@@ -307,13 +310,3 @@ def _sampled_values(
             values[:, output] += np.bincount(columns, gains[:, output], n_columns)
     values /= orders.shape[0] * orders.shape[1]
     return values
-
-
-def _iter_permutation_blocks(orders: IndexArray) -> Iterator[tuple[IndexArray, IndexArray]]:
-    """Yield the background rows and the orders of blocks of permutations."""
-    n_background, n_permutations, n_columns = orders.shape
-    index = np.repeat(np.arange(n_background), n_permutations)
-    flat_orders: Any = orders.reshape(-1, n_columns)
-    size = max(1, _COALITION_ELEMENTS // n_columns**2)
-    for start in range(0, len(index), size):
-        yield index[start : start + size], flat_orders[start : start + size]

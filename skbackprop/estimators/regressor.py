@@ -11,8 +11,7 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import assert_all_finite, check_is_fitted
 
-from ..losses.base import Loss
-from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
+from ..losses.regression import Poisson, SquaredError
 from ..training.config import Config
 from ..utils.arrays import Array, MatrixLike, as_dense
 from ._estimator_mixin import available_if
@@ -497,12 +496,7 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         )
 
     def _make_targets(
-        self,
-        config: Config,
-        y: Any,
-        weight: Array | None,
-        classes: Any,
-        incremental: bool,
+        self, config: Config, y: Any, weight: Array | None, *options: Any
     ) -> NumberTargets:
         return NumberTargets.fit(config.loss, y, weight, is_scaled=config.scale_target)
 
@@ -729,8 +723,8 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
             assert_all_finite(y, input_name="y")
             y, weight = weigh_targets(y, is_missing, weight, y_pred)
             return y, y_pred, weight
-        X, y, weight = self._validate_rows(X, y, weight, reset=False)
         y_pred = self._predict_in_blocks(X, self._average_raw)
+        _, y, weight = self._validate_rows(X, y, weight, reset=False)
         return self._targets.encode(y), y_pred, weight
 
     def _score_predictions(self, y: Any, y_pred: Array, weight: Array | None) -> float:
@@ -746,8 +740,7 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        loss = REGRESSOR_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        tags.target_tags.positive_only = isinstance(loss, Loss) and loss.interval_y_true.low >= 0
+        tags.target_tags.positive_only = self._has_positive_targets()
         return tags
 
 

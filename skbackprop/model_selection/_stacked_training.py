@@ -382,24 +382,13 @@ def train_stack(
     network may fail, or may support only single networks.
     """
     start, tasks = time.perf_counter(), [member.task for member in stack]
-    networks = [task for task in tasks for _ in range(len(task.state))]
     state = TrainState.concat([*map(attrgetter("state"), tasks)])
     # Fits with equal starts have one state. `train` copies the orders that stacks cannot share.
     state.history = [*map(list, state.history)]
     state.layer_rngs = [*map(copy.deepcopy, state.layer_rngs)]
     first_epochs = state.epoch[:, 0].copy()
     try:
-        state = train(
-            tasks[0].training_network,
-            tasks[0].targets.loss,
-            [*map(attrgetter("config"), networks)],
-            [*map(attrgetter("rows"), networks)],
-            [*chain(*map(attrgetter("validation"), tasks))],
-            state,
-            on_epoch,
-            pause_epoch,
-            _MAX_STACK_BYTES,
-        )
+        state = train(tasks, state, on_epoch, pause_epoch, _MAX_STACK_BYTES)
     except TrainingInterrupted as error:
         raise KeyboardInterrupt from error
     except Exception as error:

@@ -18,7 +18,6 @@ from ..estimators.explanation import Explanation, output_transform
 from ..nn.rows import Rows
 from ..training.class_weight import (
     ClassWeight,
-    EncodedLabels,
     compute_class_weight,
     compute_sample_weight,
     validate_class_weight,
@@ -233,10 +232,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self._class_weights = None
         if self.class_weight is not None:
             class_weight = validate_class_weight(self.class_weight)
-            labels = EncodedLabels(self.classes_, encode_labels(y, self.classes_)[:, None])
-            compute_sample_weight(class_weight, labels, weight)  # raises if no row has weight
-            counts = labels.count_by_class(weight)
-            self._class_weights = compute_class_weight(class_weight, self.classes_, counts)[0]
+            codes = encode_labels(y, self.classes_)[:, None]
+            labels = self.classes_, codes, weight
+            compute_sample_weight(class_weight, *labels)  # raises if no row has weight
+            self._class_weights = compute_class_weight(class_weight, *labels)[0]
 
     @staticmethod
     def _validate_targets(y: Any, sample_weight: Any, X: Any) -> tuple[Array, Array | None]:

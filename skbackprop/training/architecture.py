@@ -152,16 +152,14 @@ def get_activations(
     n_hidden = len(hidden_layer_sizes)
     if isinstance(activation, (str, ActivationFunction)):
         return (get_activation(activation),) * n_hidden
-    entries = tuple(str(entry) if isinstance(entry, str) else entry for entry in activation)
-    for entry in entries:
-        get_activation(entry)
-    if len(entries) != n_hidden:
+    functions = tuple(get_activation(str(x) if isinstance(x, str) else x) for x in activation)
+    if len(functions) != n_hidden:
         raise ValueError(
             f"activation must have one entry for each of the {n_hidden} hidden layer(s) of "
-            f"hidden_layer_sizes={tuple(hidden_layer_sizes)!r}, got {len(entries)}. Pass one for "
+            f"hidden_layer_sizes={tuple(hidden_layer_sizes)!r}, got {len(functions)}. Pass one for "
             "each layer, or a single name or ActivationFunction for all."
         )
-    return tuple(map(get_activation, entries))
+    return functions
 
 
 def validate_input_shape(input_shape: Any) -> Shape | None:
@@ -195,10 +193,6 @@ def validate_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
             f"hidden layers, got {dropout!r}."
         )
     return tuple(map(float, rates)) if any(rates) else ()
-
-
-# The kinds of dtypes that hold real numbers.
-_REAL = frozenset("biuf")
 
 
 def has_member_axis(coefs: Any) -> bool:
@@ -261,7 +255,7 @@ def validate_array(value: Any, shape: tuple[int, ...], name: str) -> Array:
     array = np.asarray(value)
     if array.shape == (*shape[:-1], 1, shape[-1]):
         array = array.reshape(shape)
-    if array.shape != shape or array.dtype.kind not in _REAL:
+    if array.shape != shape or array.dtype.kind not in "biuf":
         raise ValueError(
             f"{name} must be an array of real numbers of shape {shape}, got one of shape "
             f"{array.shape} and dtype {array.dtype}."

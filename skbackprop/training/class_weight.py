@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from numbers import Real
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -23,28 +23,6 @@ ClassWeight: TypeAlias = Literal["balanced"] | Mapping[Any, float]
 """The weights of the classes."""
 
 
-class EncodedLabels(NamedTuple):
-    """Labels as integer codes.
-
-    Parameters
-    ----------
-    classes : array of shape (n_classes,)
-        The possible labels.
-    codes : array of int of shape (n, n_columns)
-        The position of each label in `classes`. Only a 0/1 matrix has several columns.
-    """
-
-    classes: Array
-    codes: Array
-
-    def count_by_class(self, weight: Array | None) -> Array:
-        """Return the total weight of the rows of each class: shape (n_columns, n_classes)."""
-        n_classes = len(self.classes)
-        return np.array(
-            [np.bincount(column, weights=weight, minlength=n_classes) for column in self.codes.T]
-        )
-
-
 def validate_class_weight(class_weight: Any) -> Any:
     """Validate `class_weight` and return a copy with plain labels and floats.
 
@@ -53,7 +31,7 @@ def validate_class_weight(class_weight: Any) -> Any:
     ValueError
         If a weight is not a finite number, or is negative.
     """
-    if class_weight is None or isinstance(class_weight, str):
+    if isinstance(class_weight, str):
         return class_weight
     weights = {}
     for label, weight in class_weight.items():
@@ -70,35 +48,12 @@ def validate_class_weight(class_weight: Any) -> Any:
     return weights
 
 
-def reject_balanced(class_weight: Any) -> None:
-    """Reject "balanced" weights in `partial_fit`.
-
-    Raises
-    ------
-    ValueError
-        If weights are "balanced", because they depend on the number of rows of each class.
-    """
-    if class_weight == BALANCED:
-        raise ValueError(
-            f"class_weight={class_weight!r} needs the number of rows in each class, but "
-            "partial_fit gets only a part of the rows. Compute the weights once, from all labels "
-            "or from a large sample, and pass them as a dict: weights = "
-            "compute_class_weight('balanced', classes=classes, y=y), imported from "
-            "sklearn.utils.class_weight, and class_weight=dict(zip(classes, weights))."
-        )
-
-
-def compute_sample_weight(class_weight: Any, labels: EncodedLabels, weight: Array | None) -> Array:
+def compute_sample_weight(
+    class_weight: Any, classes: Array, codes: Array, weight: Array | None
+) -> Array:
     """Return the weight of each row: the product of its sample weight and its class weights.
 
-    Parameters
-    ----------
-    class_weight : dict or "balanced"
-        The weights, as `validate_class_weight` returns them.
-    labels : EncodedLabels
-        The labels.
-    weight : array of shape (n,) or None
-        The sample weights, which also count for "balanced"; None for ones.
+    Parameters are those of `compute_class_weight`.
 
     Raises
     ------
@@ -106,15 +61,20 @@ def compute_sample_weight(class_weight: Any, labels: EncodedLabels, weight: Arra
         If `compute_class_weight` raises it, if no row is left with a weight, or if the sum of the
         weights overflows.
     """
-    factors = compute_class_weight(class_weight, labels.classes, labels.count_by_class(weight))
+    class_weights = compute_class_weight(class_weight, classes, codes, weight)
+    columns = zip(class_weights, codes.T, strict=True)
     with np.errstate(over="ignore", invalid="ignore"):
-        row_weights = apply_class_weight(factors, labels, weight)
+        row_weights: Array = np.prod([weights[column] for weights, column in columns], axis=0)
+        if weight is not None:
+            row_weights *= weight
         total = row_weights.sum()
     check_total_weight(total, class_weight, weight)
     return row_weights
 
 
-def compute_class_weight(class_weight: Any, classes: Array, counts: Array) -> Array:
+def compute_class_weight(
+    class_weight: Any, classes: Array, codes: Array, weight: Array | None
+) -> Array:
     """Return the weight of each class in each column: shape (n_columns, n_classes).
 
     "balanced" is n / (n_classes * n_c) for a class with n_c of n rows, counted by weight. Rows of
@@ -126,46 +86,38 @@ def compute_class_weight(class_weight: Any, classes: Array, counts: Array) -> Ar
         The weights, as `validate_class_weight` returns them.
     classes : array of shape (n_classes,)
         The possible labels.
-    counts : array of shape (n_columns, n_classes)
-        The total weight of the rows of each class.
+    codes : array of int of shape (n, n_columns)
+        The position of each label in `classes`. Only a 0/1 matrix has several columns.
+    weight : array of shape (n,) or None
+        The sample weights; None for ones.
 
     Raises
     ------
     ValueError
         If a label of the dict is no class, or if a dict is given for several columns.
     """
-    class_weights = np.ones(counts.shape)
     if class_weight == BALANCED:
-        for weights, totals in zip(class_weights, counts, strict=True):
+        class_weights = np.ones((codes.shape[1], len(classes)))
+        for weights, column in zip(class_weights, codes.T, strict=True):
+            totals = np.bincount(column, weights=weight, minlength=len(classes))
             nonzeros = totals[totals > 0]
             weights[totals > 0] = nonzeros.sum() / (len(nonzeros) * nonzeros)
         return class_weights
-    if len(counts) > 1:
+    if codes.shape[1] > 1:
         raise ValueError(
             "class_weight must be 'balanced' or None for a 0/1 matrix y, got "
             f"{class_weight!r}. To weight the labels of each column, pass sample_weight="
             "sklearn.utils.class_weight.compute_sample_weight([...], y), with a dict of the "
             "classes 0 and 1 for each column."
         )
-    positions = {label: i for i, label in enumerate(classes.tolist())}
-    unknown_labels = [label for label in class_weight if label not in positions]
+    labels = classes.tolist()
+    unknown_labels = [label for label in class_weight if label not in labels]
     if unknown_labels:
         raise ValueError(
             f"class_weight must contain only classes of `y`, got {unknown_labels}. The classes are "
             f"{classes}."
         )
-    for label, label_weight in class_weight.items():
-        class_weights[0, positions[label]] = label_weight
-    return class_weights
-
-
-def apply_class_weight(class_weights: Array, labels: EncodedLabels, weight: Array | None) -> Array:
-    """Return the weight of each row, given the class weights of each column."""
-    pairs = zip(class_weights, labels.codes.T, strict=True)
-    row_weights: Array = np.prod([column[codes] for column, codes in pairs], axis=0)
-    if weight is not None:
-        row_weights *= weight
-    return row_weights
+    return np.array([[class_weight.get(label, 1.0) for label in labels]])
 
 
 def check_total_weight(total: float, class_weight: Any, weight: Array | None) -> None:

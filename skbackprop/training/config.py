@@ -68,11 +68,13 @@ _STACKED = (
     "tol",
     "n_iter_no_change",
 )
+# The types of the fields that are numbers, by their annotations.
+_NUMBERS = {"bool": bool, "int": int, "float": float, "FloatOrPerMember": float}
 # Fields that networks of one stack need not have in common.
 _PER_NETWORK = ("init", "class_weight", "gtol", "early_stopping", "verbose")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Config:
     """The parameters of an estimator, resolved to objects, under their own names.
 
@@ -90,12 +92,12 @@ class Config:
     layers: tuple[Layer, ...]
     input_shape: Shape | None
     init: Any
-    n_estimators: int
+    n_estimators: int = 1
     dtype: np.dtype[Any] | None
     loss: Loss
-    label_smoothing: float
+    label_smoothing: float = 0.0
     class_weight: Any
-    scale_target: bool
+    scale_target: bool = False
     penalty: L2
     solver: Optimizer | LBFGS
     learning_rate: LearningRateSchedule
@@ -127,9 +129,7 @@ class Config:
     )
 
     @classmethod
-    def from_params(
-        cls, params: Mapping[str, Any], losses: Mapping[str, Loss], **extra_fields: Any
-    ) -> Self:
+    def from_params(cls, params: Mapping[str, Any], losses: Mapping[str, Loss]) -> Self:
         """Return the configuration for an estimator's parameters.
 
         Parameters
@@ -139,8 +139,6 @@ class Config:
             Not every estimator has all.
         losses : dict
             The estimator's losses by name.
-        **extra_fields : dict
-            The fields of a subclass.
 
         Raises
         ------
@@ -148,71 +146,51 @@ class Config:
             If parameters contradict each other, or a value is invalid in a way that constraints
             cannot express.
         """
-        loss, dtype = params["loss"], params["dtype"]
-        layers, normalization = params.get("layers"), params.get("normalization")
-        class_weight = params.get("class_weight")
-        if isinstance(class_weight, Mapping):
-            class_weight = validate_class_weight(class_weight)
-        layers = () if layers is None else check_layers(layers, LAYERS)
-        if isinstance(normalization, str):
-            normalization = NORMALIZATIONS[normalization]()
-        hidden_layer_sizes = validate_hidden_layer_sizes(params["hidden_layer_sizes"])
-        solver = instantiate(SOLVERS, params["solver"], params)
-        early_stopping = params["early_stopping"]
-        if not isinstance(early_stopping, EarlyStopping):  # a flag stands for the flat parameters
-            kinds = {"early_stopping": EarlyStopping}
-            early_stopping = (
-                instantiate(kinds, "early_stopping", params) if early_stopping else None
-            )
-        is_unscored = early_stopping is not None and early_stopping.scoring is None
-        if is_unscored and params.get("variational"):
-            early_stopping = replace(early_stopping, scoring="loss")
-        batch_size, time_limit = params["batch_size"], params["time_limit"]
-        clip_norm, average = params["clip_norm"], params["average"]
+        loss, dtype, layers = params["loss"], params["dtype"], params.get("layers")
+        class_weight, normalization = params.get("class_weight"), params.get("normalization")
+        clip_norm, batch_size = params["clip_norm"], params["batch_size"]
+        time_limit, tol, patience = params["time_limit"], params["tol"], params["n_iter_no_change"]
         alpha, l1_ratio = float(params["alpha"]), float(params["l1_ratio"])
-        tol, n_iter_no_change = float(params["tol"]), float(params["n_iter_no_change"])
-        gtol = tol
+        hidden_layer_sizes = validate_hidden_layer_sizes(params["hidden_layer_sizes"])
+        layers = () if layers is None else check_layers(layers, LAYERS)
+        is_single_layer = not (hidden_layer_sizes or any(isinstance(x, Dense) for x in layers))
+        early_stopping = params["early_stopping"] or None
+        if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
+            # The flag stands for the parameters of the estimator.
+            early_stopping = instantiate({"flag": EarlyStopping}, "flag", params)
         if early_stopping is not None:
-            tol, n_iter_no_change = early_stopping.tol, early_stopping.n_iter_no_change
-        if isinstance(solver, LBFGS):
-            n_iter_no_change *= _LBFGS_PATIENCE
-        config = cls(
-            hidden_layer_sizes=hidden_layer_sizes,
-            n_frozen_layers=int(params["n_frozen_layers"]),
-            activation=get_activations(params["activation"], hidden_layer_sizes),
-            normalization=normalization,
-            dropout=validate_dropout(params["dropout"], len(hidden_layer_sizes)),
-            layers=layers,
-            input_shape=validate_input_shape(params.get("input_shape")),
-            init=get_init(
-                params["init"],
-                params["activation"],
-                is_single_layer=not hidden_layer_sizes
-                and not any(isinstance(layer, Dense) for layer in layers),
-            ),
-            n_estimators=int(params.get("n_estimators", 1)),
-            dtype=None if dtype is None else np.dtype(dtype),
-            loss=losses[loss] if isinstance(loss, str) else loss,
-            label_smoothing=float(params.get("label_smoothing", 0.0)),
-            class_weight=class_weight,
-            scale_target=bool(params.get("scale_target", False)),
-            penalty=L1L2(alpha, l1_ratio) if l1_ratio else L2(alpha),
-            solver=solver,
-            learning_rate=ConstantRate() if isinstance(solver, LBFGS) else make_schedule(params),
-            learning_rate_init=float(params["learning_rate_init"]),
-            clip_norm=math.inf if clip_norm is None else float(clip_norm),
-            average=None if isinstance(solver, LBFGS) else instantiate(AVERAGES, average, params),
-            batch_size=_ROWS_OF_A_BATCH if isinstance(batch_size, str) else int(batch_size),
-            shuffle=bool(params["shuffle"]),
-            time_limit=math.inf if time_limit is None else float(time_limit),
-            max_iter=int(params["max_iter"]),
-            tol=tol,
-            n_iter_no_change=n_iter_no_change,
-            gtol=gtol,
-            early_stopping=early_stopping,
-            verbose=bool(params["verbose"]),
-            **extra_fields,
-        )
+            tol, patience = early_stopping.tol, early_stopping.n_iter_no_change
+            if early_stopping.scoring is None and params.get("variational"):
+                early_stopping = replace(early_stopping, scoring="loss")
+        solver = instantiate(SOLVERS, params["solver"], params)
+        is_lbfgs = isinstance(solver, LBFGS)
+        values = {
+            "hidden_layer_sizes": hidden_layer_sizes,
+            "activation": get_activations(params["activation"], hidden_layer_sizes),
+            "normalization": instantiate(NORMALIZATIONS, normalization, {}),
+            "dropout": validate_dropout(params["dropout"], len(hidden_layer_sizes)),
+            "layers": layers,
+            "input_shape": validate_input_shape(params.get("input_shape")),
+            "init": get_init(params["init"], params["activation"], is_single_layer=is_single_layer),
+            "dtype": None if dtype is None else np.dtype(dtype),
+            "loss": losses[loss] if isinstance(loss, str) else loss,
+            "class_weight": None if class_weight is None else validate_class_weight(class_weight),
+            "penalty": L1L2(alpha, l1_ratio) if l1_ratio else L2(alpha),
+            "solver": solver,
+            "learning_rate": ConstantRate() if is_lbfgs else make_schedule(params),
+            "clip_norm": math.inf if clip_norm is None else float(clip_norm),
+            "average": None if is_lbfgs else instantiate(AVERAGES, params["average"], params),
+            "batch_size": _ROWS_OF_A_BATCH if isinstance(batch_size, str) else int(batch_size),
+            "time_limit": math.inf if time_limit is None else float(time_limit),
+            "tol": float(tol),
+            "n_iter_no_change": float(patience) * (_LBFGS_PATIENCE if is_lbfgs else 1),
+            "gtol": float(params["tol"]),
+            "early_stopping": early_stopping,
+        }
+        for field in fields(cls):  # other numbers keep their names
+            if field.name in params and field.name not in values:
+                values[field.name] = _NUMBERS[str(field.type)](params[field.name])
+        config = cls(**values)
         config._check_combinations(params)
         return config
 
@@ -238,12 +216,10 @@ class Config:
                 "calibrates probabilities. Set calibrate=False. For calibrated intervals of a "
                 "regressor, use ConformalRegressor."
             )
-        if has_probabilities is False and (calibrates or self.label_smoothing):
-            setting = (
-                "EarlyStopping(calibrate=True)"
-                if calibrates
-                else f"label_smoothing={self.label_smoothing}"
-            )
+        setting = f"label_smoothing={self.label_smoothing}" if self.label_smoothing else ""
+        if calibrates:
+            setting = "EarlyStopping(calibrate=True)"
+        if has_probabilities is False and setting:
             raise ValueError(
                 f"{setting} needs a loss with probabilities, but loss={params['loss']!r} has only "
                 'decision values. Remove it, or choose another loss, such as "log_loss".'
@@ -349,7 +325,7 @@ class Config:
         return replace(self, **values)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class AutoencoderConfig(Config):
     """The parameters of an autoencoder, whose decoder mirrors the encoder.
 
@@ -363,19 +339,6 @@ class AutoencoderConfig(Config):
     beta: float
 
     fixed_names: ClassVar[tuple[str, ...]] = (*Config.fixed_names, "n_components", "variational")
-
-    @classmethod
-    def from_params(
-        cls, params: Mapping[str, Any], losses: Mapping[str, Loss], **extra_fields: Any
-    ) -> Self:
-        """Return the configuration for an autoencoder's parameters."""
-        return super().from_params(
-            params,
-            losses,
-            n_components=int(params["n_components"]),
-            variational=bool(params["variational"]),
-            beta=float(params["beta"]),
-        )
 
     def network(self, row_shape: Shape, n_outputs: int) -> Network:
         """Return encoder and decoder as one network, whose outputs are as many as its inputs."""

@@ -29,28 +29,15 @@ _FAR_FROM_ZERO, _CONSTANT = 100.0, 1e5
 OUT_OF_TIME = "Training ended: time_limit="
 
 
-def collect_warnings(
-    config: Config,
-    loss: Loss,
-    rows: Rows,
-    state: TrainState,
-    *,
-    incremental: bool,
-) -> list[str]:
+def collect_warnings(task: Any, state: TrainState) -> list[str]:
     """Return the distinct warnings about how training ended.
 
     Parameters
     ----------
-    config : Config
-        The configuration.
-    loss : Loss
-        The loss.
-    rows : Rows
-        All rows.
+    task : PreparedFit
+        The fit.
     state : TrainState
         The state after training.
-    incremental : bool
-        Whether `partial_fit` trained.
 
     Raises
     ------
@@ -58,6 +45,7 @@ def collect_warnings(
         If training of a network diverged and left no weights to keep.
     """
     messages: dict[str, None] = {}
+    config, loss, rows, incremental = task.config, task.targets.loss, task.rows, task.incremental
     for i, reason in enumerate(state.stop_reason):
         n_iter = int(state.epoch[i, 0])
         records = state.history[i][-n_iter:] if n_iter else []

@@ -183,11 +183,13 @@ def end_epoch(
         stop_mask = stall_mask & may_stop
         if config.verbose:
             for i in np.flatnonzero(stall_mask).tolist():
+                member = config.members(slice(i, i + 1))
+                quantity = "Training loss" if np.isnan(scores[i, 0]) else "Validation score"
                 message = f"Setting learning rate to {_learning_rate(stack)[i, 0]:f}"
-                print_stall(
-                    config.members(slice(i, i + 1)),
-                    not np.isnan(scores[i, 0]),
-                    schedule.convergence_message if stop_mask[i, 0] else message,
+                print(
+                    f"{quantity} did not improve more than tol={member.tol:f} for "
+                    f"{member.n_iter_no_change:.0f} consecutive epochs. "
+                    f"{schedule.convergence_message if stop_mask[i, 0] else message}"
                 )
     for i in members:
         if stop_mask[i, 0]:
@@ -212,15 +214,6 @@ def print_epoch(state: TrainState, number: int) -> None:
         print(f"Validation score: {means['validation_score']:f}")
     elif "validation_loss" in means:
         print(f"Validation loss: {means['validation_loss']:f}")
-
-
-def print_stall(config: Config, is_scored: bool, consequence: str) -> None:
-    """Print that progress has stalled, and the consequence."""
-    quantity = "Validation score" if is_scored else "Training loss"
-    print(
-        f"{quantity} did not improve more than tol={config.tol:f} for "
-        f"{config.n_iter_no_change:.0f} consecutive epochs. {consequence}"
-    )
 
 
 def join_members(parts: Sequence[tuple[Array, TrainState]]) -> TrainState:

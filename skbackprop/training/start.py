@@ -107,8 +107,10 @@ def start_training(
             rngs = spawn_rngs(random_state, len(last_state))
     early_stopping = config.early_stopping if holds_out else None
     draws_folds = folds is None and getattr(early_stopping, "validation_fraction", None) == "folds"
-    # Folds are seeded before the networks draw, so neither depends on the other's draws.
-    fold_rng = _make_fold_rng(rngs) if draws_folds else None
+    if draws_folds:
+        # The seed of the folds is drawn after those of the networks, and before the networks draw,
+        # so neither depends on the other.
+        seeds = copy.deepcopy(rngs[0]).randint(_LARGEST_SEED, size=len(rngs))
     if last_state is None:
         state = _init_state(network, config, dtype, rngs)
     else:
@@ -130,14 +132,14 @@ def start_training(
             state.temperature = np.ones_like(state.temperature)
     if state.stack is None or not is_unchanged:
         _init_optimization(state, config)
-    if fold_rng is not None:
-        folds = _draw_folds(state, rows, strata, groups, fold_rng)
+    if draws_folds:
+        folds = _draw_folds(state, rows, strata, groups, np.random.RandomState(seeds[-1]))
     for i, order in enumerate(state.orders):
         if folds is not None:
             last_split = _last_split(state, i, rows.n_rows)
             is_held_out = folds == i
             split = _indices_of_mask(~is_held_out), _indices_of_mask(is_held_out)
-            if last_split is not None and all(map(_are_same_rows, last_split, split)):
+            if last_split is not None and np.array_equal(np.sort(last_split[1]), split[1]):
                 split = last_split
         elif early_stopping is not None:
             last_split = _last_split(state, i, rows.n_rows)
@@ -152,15 +154,6 @@ def start_training(
         _check_weights(rows, split[0], config)
         state.orders[i], state.held_out[i] = split
     return state
-
-
-def _make_fold_rng(rngs: Sequence[np.random.RandomState]) -> np.random.RandomState:
-    """Return the random stream for folds, given the streams of the networks.
-
-    Its seed is drawn after the seeds of the networks, which therefore do not depend on it.
-    """
-    seeds = copy.deepcopy(rngs[0]).randint(_LARGEST_SEED, size=len(rngs))
-    return np.random.RandomState(seeds[-1])
 
 
 def _init_state(
@@ -189,10 +182,9 @@ def _init_optimization(state: TrainState, config: Config) -> None:
             new["average"] = config.average.init(theta, state.n_samples_seen, buffers)
     for name, arrays in new.items():
         last_arrays = getattr(state, name)
-        fits = last_arrays.keys() == arrays.keys()
-        for key in arrays if fits else ():
-            fits = fits and np.shape(last_arrays[key]) == np.shape(arrays[key])
-        if not fits:
+        last_shapes = [*map(np.shape, map(last_arrays.get, arrays))]
+        has_same_shapes = last_shapes == [*map(np.shape, arrays.values())]
+        if not (has_same_shapes and last_arrays.keys() == arrays.keys()):
             setattr(state, name, arrays)
 
 
@@ -202,10 +194,6 @@ def _last_split(state: TrainState, i: int, n_rows: int) -> Split | None:
     if order is None or held_out is None or len(order) + len(held_out) != n_rows:
         return None
     return order, held_out
-
-
-def _are_same_rows(rows: IndexArray, other_rows: IndexArray) -> bool:
-    return len(rows) == len(other_rows) and np.array_equal(np.sort(rows), np.sort(other_rows))
 
 
 def _indices_of_mask(mask: Array) -> IndexArray:
@@ -280,13 +268,11 @@ def _draw_folds(
         )
     last_splits = [_last_split(state, i, n_rows) for i in range(n_folds)]
     held_out = [split[1] for split in last_splits if split is not None]
-    has_last_folds = len(held_out) == n_folds and _are_same_rows(
-        np.concatenate(held_out), np.arange(n_rows)
-    )
+    folds = np.full(n_rows, -1)
+    for fold, rows_of_fold in enumerate(held_out):
+        folds[rows_of_fold] = fold
+    has_last_folds = sum(map(len, held_out)) == n_rows and folds.min() >= 0
     if has_last_folds and (groups is None or are_groups_whole(groups, held_out)):
-        folds = np.empty(n_rows, dtype=np.intp)
-        for fold, rows_of_fold in enumerate(held_out):
-            folds[rows_of_fold] = fold
         return folds
     if groups is None:
         return draw_folds(n_rows, n_folds, rng, strata)

@@ -14,16 +14,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..losses.base import Loss
-from ..nn.network import Network
 from ..nn.rows import Rows
 from ..nn.train_state import TrainState
 from ..utils.configurable import is_equal
-from .config import Config, stack_configs
+from .config import stack_configs
 from .epochs import GetState, MakeStack, join_members, train_epochs
 from .lbfgs import train_by_lbfgs
 from .resources import compute_rows_at_once, limit_blas, n_blas_threads, split_into_stacks
-from .validation import Validation
 
 
 class TrainingInterrupted(Exception):
@@ -45,36 +42,26 @@ OnEpoch: TypeAlias = Callable[[GetState], bool]
 
 
 def train(
-    network: Network,
-    loss: Loss,
-    configs: Sequence[Config],
-    rows: Sequence[Rows],
-    validation: Sequence[Validation | None],
+    tasks: Sequence[Any],
     state: TrainState,
     on_epoch: OnEpoch | None = None,
     until: int | None = None,
     max_bytes: int = sys.maxsize,
     make_stack: MakeStack | None = None,
-    incremental: bool = False,
     start: float | None = None,
 ) -> TrainState:
-    """Train networks and return their state.
+    """Train the networks of prepared fits, and return their state.
 
     Stacks train an epoch in turn, or side by side in threads. Members that L-BFGS trains take
     turns.
 
     Parameters
     ----------
-    network : Network
-        The architecture, with the layers for training only.
-    loss : Loss
-        The loss.
-    configs : sequence of Config
-        The configuration of each network, of one `stacking_key`.
-    rows, validation : sequence of Rows, of Validation or None
-        The training and the validation rows of each network.
+    tasks : sequence of PreparedFit
+        The fits, whose configurations have one `stacking_key`. A call of `partial_fit` is a single
+        fit, of one epoch.
     state : TrainState
-        The state of all networks, which may be changed in place.
+        The state of all their networks, which may be changed in place.
     on_epoch : callable or None, default=None
         Called after each epoch; with L-BFGS at the end only.
     until : int or None, default=None
@@ -83,8 +70,6 @@ def train(
         The memory that a stack may take.
     make_stack : callable or None, default=None
         Makes the only stack, of members that a cluster trains; None to train here.
-    incremental : bool, default=False
-        Whether this is a call of `partial_fit`.
     start : float or None, default=None
         The time, by `time.monotonic`, from which a time limit counts; None for now.
 
@@ -94,11 +79,19 @@ def train(
         On Ctrl-C, or when the connection to a cluster is lost. Its state is that after the last
         complete epoch.
     """
-    config, n_estimators = configs[0], len(configs)
+    first, n_estimators = tasks[0], len(state)
+    network, config = first.training_network, first.config
+    if first.incremental:  # an epoch without a time limit
+        until = int(state.epoch[0, 0]) + 1
+        is_scored = first.validation[0] is not None and config.early_stopping is not None
+        config = config.without_time_limit if is_scored else config.without_stopping_criteria
+        members = [(config, first.rows, part) for part in first.validation]
+    else:
+        members = [(task.config, task.rows, part) for task in tasks for part in task.validation]
     start = time.monotonic() if start is None else start
     seconds = config.time_limit * n_estimators / config.n_estimators
-    pairs = zip(rows, state.orders, strict=True)
-    n_rows = [member_rows.n_visited(order) for member_rows, order in pairs]
+    pairs = zip(members, state.orders, strict=True)
+    n_rows = [rows.n_visited(order) for (_, rows, _), order in pairs]
     parts = [np.arange(n_estimators)]
     if make_stack is None and n_estimators > 1:
         itemsize, epochs = state.parameters.dtype.itemsize, state.epoch[:, 0].tolist()
@@ -107,32 +100,22 @@ def train(
     n_turns = -(-len(parts) // n_threads)
     train_part: Any = train_by_lbfgs
     if not config.is_lbfgs:
-        train_part = partial(train_epochs, make_stack=make_stack, incremental=incremental)
+        train_part = partial(train_epochs, make_stack=make_stack, incremental=first.incremental)
     iterators: list[Iterator[GetState]] = []
-    members = list(zip(configs, rows, validation, strict=True))
     used_rngs: set[int] = set()
     for i, part in enumerate(parts):
         numbers = part.tolist()
         part_state = state if numbers == list(range(n_estimators)) else state.take(part)
-        part_configs, part_rows, part_validation = zip(*[members[i] for i in numbers], strict=True)
-        part_config = part_configs[0]
-        if len(part) > 1:
-            part_config = stack_configs(part_configs)
+        part_members = map(members.__getitem__, numbers)
+        part_configs, part_rows, part_validation = zip(*part_members, strict=True)
+        part_config = part_configs[0] if len(part) == 1 else stack_configs(part_configs)
         if len(state) > 1:
             _share_orders(part_rows, part_state, used_rngs)
-        iterator = train_part(
-            network,
-            loss,
-            part_config,
-            part_rows,
-            part_validation,
-            part_state,
-            until,
-            (start + seconds * (i // n_threads + 1) / n_turns, start + seconds),
-        )
-        iterators.append(iterator)
+        deadlines = start + seconds * (i // n_threads + 1) / n_turns, start + seconds
+        arguments = part_config, part_rows, part_validation, part_state, until, deadlines
+        iterators.append(train_part(network, first.targets.loss, *arguments))
     blas = limit_blas(
-        compute_rows_at_once(network, config, rows[0], max(n_rows)) * network.max_matmul_size,
+        compute_rows_at_once(network, config, first.rows, max(n_rows)) * network.max_matmul_size,
         is_lbfgs=config.is_lbfgs,
         n_side_by_side=n_threads,
         divides_rows=network.divides_rows,

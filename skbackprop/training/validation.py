@@ -71,23 +71,18 @@ class Validation:
         self, network: Network, parameters: Parameters, predictions: Array
     ) -> dict[str, float]:
         """Return the loss and the score of one network's predictions."""
-        is_finite = bool(np.isfinite(predictions).all())
-        with np.errstate(all="ignore"):
-            loss = math.inf
-            if is_finite:
+        loss, score = math.inf, math.nan
+        if np.isfinite(predictions).all():
+            with np.errstate(all="ignore"):
                 loss = self.targets.validation_loss(network, predictions, self)
-            result = {"validation_loss": float(loss)}
-            if self.scoring is None:
-                return result
-            if not is_finite:
-                score = math.nan
-            elif self.scoring == "loss":
-                score = -loss
-            elif self.scoring == "score":
-                score = self.targets.validation_score(predictions, self)
-        if is_finite and callable(self.scoring):
-            score = self.scoring(parameters, self, predictions)
-        return result | {"validation_score": float(score)}
+                if self.scoring == "loss":
+                    score = -loss
+                elif self.scoring == "score":
+                    score = self.targets.validation_score(predictions, self)
+            if callable(self.scoring):
+                score = self.scoring(parameters, self, predictions)
+        result = {"validation_loss": float(loss)}
+        return result if self.scoring is None else result | {"validation_score": float(score)}
 
 
 def evaluate(
@@ -140,13 +135,10 @@ class OutOfFoldPredictions(NamedTuple):
 
 
 def predict_out_of_fold(
-    network: Network,
-    parameters: Parameters,
-    rows: Rows,
-    held_out: Sequence[IndexArray | None],
-    targets: Any,
+    task: Any, parameters: Parameters, held_out: Sequence[IndexArray | None]
 ) -> OutOfFoldPredictions:
-    """Return the out-of-fold predictions of networks that each hold out some rows."""
+    """Return the out-of-fold predictions of a `PreparedFit`, whose networks hold out some rows."""
+    network, rows, targets = task.network, task.rows, task.targets
     member = np.empty(rows.n_rows, dtype=np.intp)
     predictions = np.empty((rows.n_rows, network.n_units[-1]), parameters.dtype)
     with np.errstate(all="ignore"):

@@ -94,7 +94,7 @@ def test_missing_targets_are_an_error(container, value):
 @pytest.mark.parametrize("loss", [LogLoss(), BrierScore(), Focal(1.0)])
 def test_losses_of_labels_are_for_shares_between_0_and_1(loss):
     X, values = value_data(N)
-    shares = expit(values)
+    X, shares = pd.DataFrame(X).add_prefix("x"), expit(values)  # its names cause no warning
     network = quick(BackpropRegressor, loss=loss, max_iter=100, learning_rate_init=0.05)
     network.fit(X, shares)
     assert network.score(X, shares) > 0.3

@@ -71,15 +71,7 @@ class Trained:
     def train(self, **options):
         """Train the members, or train them on."""
         tasks = [self.tasks[i] for i in self.members]
-        self.state = train(
-            tasks[0].training_network,
-            tasks[0].targets.loss,
-            [task.config for task in tasks],
-            [task.rows for task in tasks],
-            [task.validation[0] for task in tasks],
-            self.state,
-            **options,
-        )
+        self.state = train(tasks, self.state, **options)
 
     def take(self, members):
         """Leave out all other members."""
