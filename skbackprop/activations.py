@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 
 import numpy as np
 from scipy.special import ndtr
@@ -19,7 +19,7 @@ from .initializers import GlorotUniform, Initializer, VarianceScaling
 from .utils._name_types import ActivationName
 from .utils.arrays import Array
 from .utils.configurable import Configurable
-from .utils.validation import find_by_name, validate_interval
+from .utils.validation import between, find_by_name
 
 __all__ = [
     "ACTIVATIONS",
@@ -235,10 +235,7 @@ class LeakyRelu(ActivationFunction):
     BackpropClassifier(activation=LeakyRelu(negative_slope=0.1))
     """
 
-    negative_slope: float = 0.01
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "negative_slope", low=0, high=1)
+    negative_slope: Annotated[float, between(0, 1)] = 0.01
 
     @property
     def initializer(self) -> Initializer:
@@ -285,10 +282,7 @@ class Elu(ActivationFunction):
     BackpropClassifier(activation=Elu(alpha=0.5))
     """
 
-    alpha: float = 1.0
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "alpha", low=0, closed="left")
+    alpha: Annotated[float, between(0, closed="left")] = 1.0
 
     @property
     def initializer(self) -> Initializer:

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Annotated, Any
 
 from .utils.configurable import Configurable
-from .utils.validation import validate_interval
+from .utils.validation import between
 
 __all__ = ["EarlyStopping"]
 
@@ -83,8 +83,8 @@ class EarlyStopping(Configurable):
 
     scoring: str | Callable[..., float] | None = None
     validation_fraction: float | str = 0.1
-    n_iter_no_change: float = 10.0
-    tol: float = 1e-4
+    n_iter_no_change: Annotated[float, between(1)] = 10.0
+    tol: Annotated[float, between(0, closed="left")] = 1e-4
     calibrate: bool = False
 
     def __post_init__(self) -> None:
@@ -95,8 +95,7 @@ class EarlyStopping(Configurable):
             )
         fraction = _validate_held_out(self.validation_fraction)
         object.__setattr__(self, "validation_fraction", fraction)
-        validate_interval(self, "n_iter_no_change", low=1)
-        validate_interval(self, "tol", low=0, closed="left")
+        super().__post_init__()
 
     def n_held_out(self, n_rows: int) -> int:
         """Return the number of validation rows out of `n_rows`, unless it is "folds"."""

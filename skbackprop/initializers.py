@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .utils.configurable import Configurable
-from .utils.validation import validate_interval
+from .utils.validation import between
 
 __all__ = ["INITIALIZERS", "GlorotUniform", "Initializer", "VarianceScaling"]
 
@@ -65,10 +65,7 @@ class GlorotUniform(Initializer):
     BackpropClassifier(init=GlorotUniform(factor=3.0))
     """
 
-    factor: float = 6.0
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "factor", low=0, closed="neither")
+    factor: Annotated[float, between(0, closed="neither")] = 6.0
 
     def draw(self, rng: np.random.RandomState, fan_in: int, fan_out: int) -> WeightsAndBiases:
         bound = np.sqrt(self.factor / (fan_in + fan_out))
@@ -110,12 +107,9 @@ class VarianceScaling(Initializer):
     >>> model = BackpropClassifier(init=VarianceScaling(scale=1.5, mode="fan_in"))
     """
 
-    scale: float = 1.0
+    scale: Annotated[float, between(0, closed="neither")] = 1.0
     mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_avg"
     distribution: Literal["uniform", "normal"] = "uniform"
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "scale", low=0, closed="neither")
 
     def draw(self, rng: np.random.RandomState, fan_in: int, fan_out: int) -> WeightsAndBiases:
         fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}

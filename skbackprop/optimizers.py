@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from .utils.arrays import (
     iter_column_blocks_with_scratch,
 )
 from .utils.configurable import Configurable
-from .utils.validation import validate_interval, validate_positive_int
+from .utils.validation import between, validate_positive_int
 
 __all__ = [
     "LBFGS",
@@ -91,11 +91,8 @@ class SGD(Optimizer):
     BackpropClassifier(learning_rate_init=0.05, solver=SGD(momentum=0.95))
     """
 
-    momentum: FloatOrPerMember = 0.9
+    momentum: Annotated[FloatOrPerMember, between(0, 1)] = 0.9
     nesterovs_momentum: bool = True
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "momentum", low=0, high=1)
 
     def init(self, theta: Array) -> ArrayDict:
         return {"velocity": np.zeros_like(theta)}
@@ -149,14 +146,10 @@ class Adam(Optimizer):
     BackpropClassifier(solver=Adam(beta_2=0.99))
     """
 
-    beta_1: FloatOrPerMember = 0.9
-    beta_2: FloatOrPerMember = 0.999
-    epsilon: FloatOrPerMember = 1e-8
+    beta_1: Annotated[FloatOrPerMember, between(0, 1, "left")] = 0.9
+    beta_2: Annotated[FloatOrPerMember, between(0, 1, "left")] = 0.999
+    epsilon: Annotated[FloatOrPerMember, between(0, closed="neither")] = 1e-8
     _moments: ClassVar[tuple[str, ...]] = ("first_moment", "second_moment")
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "beta_1", "beta_2", low=0, high=1, closed="left")
-        validate_interval(self, "epsilon", low=0, closed="neither")
 
     def init(self, theta: Array) -> ArrayDict:
         state = {name: np.zeros_like(theta) for name in self._moments}
@@ -223,11 +216,7 @@ class AdamW(Adam):
     >>> model = BackpropClassifier(solver=AdamW(weight_decay=0.1), alpha=0)
     """
 
-    weight_decay: FloatOrPerMember = 0.01
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        validate_interval(self, "weight_decay", low=0, closed="left")
+    weight_decay: Annotated[FloatOrPerMember, between(0, closed="left")] = 0.01
 
     def decay(self, weights: Array, rate: FloatOrPerMember) -> None:
         (factor,) = cast_hyperparameters(weights, 1 - rate * self.weight_decay)
@@ -364,12 +353,8 @@ class RMSprop(Optimizer):
     >>> model = BackpropClassifier(solver=RMSprop(rho=0.99))
     """
 
-    rho: FloatOrPerMember = 0.9
-    epsilon: FloatOrPerMember = 1e-8
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "rho", low=0, high=1, closed="left")
-        validate_interval(self, "epsilon", low=0, closed="neither")
+    rho: Annotated[FloatOrPerMember, between(0, 1, "left")] = 0.9
+    epsilon: Annotated[FloatOrPerMember, between(0, closed="neither")] = 1e-8
 
     def init(self, theta: Array) -> ArrayDict:
         return {"second_moment": np.zeros_like(theta)}
@@ -409,10 +394,7 @@ class Adagrad(Optimizer):
     >>> model = BackpropClassifier(solver=Adagrad(), learning_rate_init=0.02)
     """
 
-    epsilon: FloatOrPerMember = 1e-8
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "epsilon", low=0, closed="neither")
+    epsilon: Annotated[FloatOrPerMember, between(0, closed="neither")] = 1e-8
 
     def init(self, theta: Array) -> ArrayDict:
         return {"sum_of_squares": np.zeros_like(theta)}
@@ -465,11 +447,8 @@ class LBFGS(Configurable):
     BackpropRegressor(solver=LBFGS(n_corrections=30))
     """
 
-    max_fun: int = 15000
-    n_corrections: int = 10
-
-    def __post_init__(self) -> None:
-        validate_positive_int(self, "max_fun", "n_corrections")
+    max_fun: Annotated[int, validate_positive_int] = 15000
+    n_corrections: Annotated[int, validate_positive_int] = 10
 
 
 def _take_step(

@@ -10,14 +10,14 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 
 from .utils._name_types import ScheduleName
 from .utils.arrays import Array, ArrayDict, FloatOrPerMember
 from .utils.configurable import Configurable
-from .utils.validation import find_by_name, validate_interval
+from .utils.validation import between, find_by_name
 
 __all__ = [
     "SCHEDULES",
@@ -151,10 +151,7 @@ class InverseScaling(LearningRateSchedule):
     True
     """
 
-    power_t: FloatOrPerMember = 0.5
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "power_t", low=0, closed="left")
+    power_t: Annotated[FloatOrPerMember, between(0, closed="left")] = 0.5
 
     def init(self, n_estimators: int) -> ArrayDict:
         return {"n_samples_seen": np.zeros((n_estimators, 1))}
@@ -210,14 +207,10 @@ class Adaptive(LearningRateSchedule):
     True
     """
 
-    tol: FloatOrPerMember = 1e-4
-    n_iter_no_change: FloatOrPerMember = 10.0
+    tol: Annotated[FloatOrPerMember, between(0, closed="left")] = 1e-4
+    n_iter_no_change: Annotated[FloatOrPerMember, between(0)] = 10.0  # np.inf: it never falls
 
     convergence_message = "Learning rate too small. Stopping."
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "tol", low=0, closed="left")
-        validate_interval(self, "n_iter_no_change", low=0)  # np.inf: the rate never falls
 
     def init(self, n_estimators: int) -> ArrayDict:
         return {
@@ -283,10 +276,7 @@ class CosineDecay(LearningRateSchedule):
     True
     """
 
-    final_factor: FloatOrPerMember = 0.0
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "final_factor", low=0, high=1)
+    final_factor: Annotated[FloatOrPerMember, between(0, 1)] = 0.0
 
     def rate(self, state: ArrayDict, base: Array, progress: float) -> Array:
         def factor(final: float) -> float:
@@ -339,12 +329,9 @@ class OneCycle(LearningRateSchedule):
     True
     """
 
-    warmup_fraction: FloatOrPerMember = 0.3
-    start_factor: FloatOrPerMember = 0.04
-    final_factor: FloatOrPerMember = 1e-4
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "warmup_fraction", "start_factor", "final_factor", low=0, high=1)
+    warmup_fraction: Annotated[FloatOrPerMember, between(0, 1)] = 0.3
+    start_factor: Annotated[FloatOrPerMember, between(0, 1)] = 0.04
+    final_factor: Annotated[FloatOrPerMember, between(0, 1)] = 1e-4
 
     def rate(self, state: ArrayDict, base: Array, progress: float) -> Array:
         def factor(warmup: float, start: float, final: float) -> float:
@@ -396,11 +383,11 @@ class StepDecay(LearningRateSchedule):
     True
     """
 
-    factor: FloatOrPerMember = 0.1
+    factor: Annotated[FloatOrPerMember, between(0, 1, "right")] = 0.1
     milestones: tuple[float, ...] = (0.5, 0.75)
 
     def __post_init__(self) -> None:
-        validate_interval(self, "factor", low=0, high=1, closed="right")
+        super().__post_init__()
         value: Any = self.milestones
         milestones = tuple(value) if isinstance(value, Iterable) else (value,)
         if not all(isinstance(share, Real) and 0 <= float(share) < 1 for share in milestones):
@@ -451,10 +438,7 @@ class ExponentialDecay(LearningRateSchedule):
     True
     """
 
-    final_factor: FloatOrPerMember = 0.01
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "final_factor", low=0, high=1, closed="right")
+    final_factor: Annotated[FloatOrPerMember, between(0, 1, "right")] = 0.01
 
     def rate(self, state: ArrayDict, base: Array, progress: float) -> Array:
         return base * map_per_member(lambda final: final**progress, base, self.final_factor)
@@ -505,15 +489,10 @@ class ReduceOnPlateau(LearningRateSchedule):
     True
     """
 
-    factor: FloatOrPerMember = 0.1
-    patience: FloatOrPerMember = 5.0
-    tol: FloatOrPerMember = 1e-4
-    smallest: FloatOrPerMember = 0.0
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "factor", low=0, high=1, closed="right")
-        validate_interval(self, "patience", low=0)
-        validate_interval(self, "tol", "smallest", low=0, closed="left")
+    factor: Annotated[FloatOrPerMember, between(0, 1, "right")] = 0.1
+    patience: Annotated[FloatOrPerMember, between(0)] = 5.0
+    tol: Annotated[FloatOrPerMember, between(0, closed="left")] = 1e-4
+    smallest: Annotated[FloatOrPerMember, between(0, closed="left")] = 0.0
 
     def init(self, n_estimators: int) -> ArrayDict:
         return {"share": np.ones((n_estimators, 1)), **init_plateau_counter(n_estimators)}
@@ -642,12 +621,12 @@ class LinearWarmup(LearningRateSchedule):
     """
 
     schedule: ScheduleName | LearningRateSchedule | Callable[[float], float] = "constant"
-    warmup_fraction: FloatOrPerMember = 0.05
-    start_factor: FloatOrPerMember = 0.1
+    warmup_fraction: Annotated[FloatOrPerMember, between(0, 1)] = 0.05
+    start_factor: Annotated[FloatOrPerMember, between(0, 1)] = 0.1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedule", as_schedule(self.schedule))
-        validate_interval(self, "warmup_fraction", "start_factor", low=0, high=1)
+        super().__post_init__()
 
     @property
     def _inner(self) -> LearningRateSchedule:

@@ -14,6 +14,7 @@ to `AVERAGES`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from .utils.arrays import (
     iter_column_blocks,
 )
 from .utils.configurable import Configurable
-from .utils.validation import validate_interval
+from .utils.validation import between
 
 __all__ = ["AVERAGES", "ExponentialMovingAverage", "PolyakAverage", "WeightAverage"]
 
@@ -119,10 +120,7 @@ class PolyakAverage(WeightAverage):
     BackpropClassifier(average=PolyakAverage(start=5000.0))
     """
 
-    start: FloatOrPerMember = 1.0
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "start", low=1, closed="left")
+    start: Annotated[FloatOrPerMember, between(1, closed="left")] = 1.0
 
     def init(
         self, theta: Array, n_samples_seen: Array, statistics: ArrayDict = _EMPTY
@@ -166,10 +164,7 @@ class ExponentialMovingAverage(WeightAverage):
     BackpropClassifier(average=ExponentialMovingAverage(decay=0.999))
     """
 
-    decay: FloatOrPerMember = 0.99
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "decay", low=0, high=1, closed="neither")
+    decay: Annotated[FloatOrPerMember, between(0, 1, "neither")] = 0.99
 
     def update_total(self, state: ArrayDict, n_rows: int) -> None:
         np.multiply(state["total"], self.decay, out=state["total"])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from ..utils.arrays import Array
-from ..utils.validation import validate_interval
+from ..utils.validation import between
 from .base import CanonicalLinkLoss, Loss, TargetInterval
 from .links import IDENTITY_LINK, LOGIT_LINK, SOFTMAX_LINK, Link
 
@@ -144,11 +144,8 @@ class Focal(ClassifierLoss):
     True
     """
 
-    gamma: float = 2.0
+    gamma: Annotated[float, between(0, closed="left")] = 2.0
     multiclass: bool = False
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "gamma", low=0, high=np.inf, closed="left")
 
     def value(self, raw_prediction: Array, y: Array) -> Array:
         values = y * self._focal_term(self.link.log_inverse(raw_prediction))[0]

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from scipy import optimize
 from scipy.special import expit, gammaln, xlogy
 
 from ..utils.arrays import Array
-from ..utils.validation import validate_interval
+from ..utils.validation import between
 from .base import CanonicalLinkLoss, Loss, TargetInterval
 from .links import (
     IDENTITY_LINK,
@@ -170,10 +170,7 @@ class Huber(ResidualLoss):
     True
     """
 
-    delta: float = 1.0
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "delta", low=0, closed="neither")
+    delta: Annotated[float, between(0, closed="neither")] = 1.0
 
     def rho(self, r: Array) -> Array:
         clipped = np.clip(r, -self.delta, self.delta)
@@ -377,10 +374,7 @@ class Tweedie(DevianceLoss):
     True
     """
 
-    power: float = 1.5
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "power", low=1, high=2, closed="neither")
+    power: Annotated[float, between(1, 2, "neither")] = 1.5
 
     def half_deviance(self, log_mean: Array, y: Array) -> Array:
         a, b = 1 - self.power, 2 - self.power
@@ -562,11 +556,8 @@ class Gaussian(Loss):
     0.9
     """
 
-    min_variance: float = 1e-6
+    min_variance: Annotated[float, between(0, closed="neither")] = 1e-6
     prediction_columns: ClassVar[slice] = slice(None, None, 2)  # means; variances are in between
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "min_variance", low=0, closed="neither")
 
     n_outputs_per_target = 2
 

@@ -8,7 +8,7 @@ by all members or arrays of shape (n_estimators, 1).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from itertools import repeat, starmap
@@ -90,14 +90,20 @@ class Configurable:
         """Create an object; raise for an unknown setting, or a value of another type."""
         if settings:
             check_keywords(cls, cls.__init__, settings, _OF_ESTIMATORS)
-        values = settings
-        if args:
-            values = dict(zip(get_keywords(cls.__init__) or (), args, strict=False)) | settings
-        options = _find_options(cast(Any, cls))
+        values = dict(zip(get_keywords(cls.__init__) or (), args, strict=False)) | settings
+        options, _ = _read_annotations(cast(Any, cls))
         for name, value in values.items():
-            if name in options:
-                _check_type(cls, name, value, *options[name])
+            literals, classes = options.get(name, ([], object))
+            is_literal = isinstance(value, (str, bool, np.bool_, NoneType)) and value in literals
+            if not (is_literal or isinstance(value, classes)):
+                raise _make_type_error(cls, name, value, literals, classes)
         return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        """Check the settings whose annotations have a check, such as `between`."""
+        _, checks = _read_annotations(cast(Any, type(self)))
+        for check, names in checks.items():
+            check(self, *names)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -173,17 +179,20 @@ class Configurable:
 
 
 @cache
-def _find_options(cls: Any) -> dict[str, tuple[list[Any], tuple[type, ...]]]:
-    """Return the values and the classes that the type of each field allows.
+def _read_annotations(cls: Any) -> tuple[dict[str, Any], dict[Callable[..., None], list[str]]]:
+    """Return the values and classes that fields may have, and the checks of other fields.
 
-    Numbers, sequences and functions are left out: `validate_interval` and the like check them.
+    Numbers, sequences and functions have no values or classes. Fields with the same check are
+    checked together.
     """
+    options, checks = dict[str, Any](), dict[Callable[..., None], list[str]]()
     try:
-        hints = get_type_hints(cls)
+        hints = get_type_hints(cls, include_extras=True)
     except Exception:  # an annotation of a user-defined class may name anything
-        return {}
-    options: dict[str, tuple[list[Any], tuple[type, ...]]] = {}
+        return options, checks
     for name, hint in hints.items():
+        for check in getattr(hint, "__metadata__", ()):
+            checks.setdefault(check, []).append(name)
         values, classes = list[Any](), list[type]()
         for kind in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
             if get_origin(kind) is Literal:
@@ -196,19 +205,16 @@ def _find_options(cls: Any) -> dict[str, tuple[list[Any], tuple[type, ...]]]:
                 break
         else:
             options[name] = values, tuple(classes)
-    return options
+    return options, checks
 
 
-def _check_type(
+def _make_type_error(
     cls: type, name: str, value: Any, values: list[Any], classes: tuple[type, ...]
-) -> None:
-    """Raise a ValueError unless a setting is one of the values, or an object of the classes."""
-    is_value = isinstance(value, (str, bool, np.bool_, NoneType)) and value in values
-    if is_value or isinstance(value, classes):
-        return
+) -> ValueError:
+    """Return the error for a setting that is none of the values and no object of the classes."""
     names = [" such as ".join(c.__name__ for c in (k, *k.__subclasses__())[:2]) for k in classes]
     *texts, last = [*map(repr, values), *(f"an object of class {name}" for name in names)]
-    raise ValueError(
+    return ValueError(
         f"{name} of {cls.__name__} must be {', '.join(texts)}{' or ' * bool(texts)}{last}, got "
         f"{value!r}.{did_you_mean(value, [v for v in values if isinstance(v, str)])}"
     )
@@ -370,10 +376,8 @@ def static_signature(settings: Any) -> tuple[Any, ...]:
         return (float,)
     if not _is_settings(settings):
         return (settings,)
-    signature: list[Any] = [type(settings)]
-    for field in fields(settings):
-        signature.append((field.name, static_signature(getattr(settings, field.name))))
-    return tuple(signature)
+    values = {f.name: static_signature(getattr(settings, f.name)) for f in fields(settings)}
+    return type(settings), *values.items()
 
 
 def _is_settings(value: Any) -> bool:

@@ -9,18 +9,12 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
-
-# The names that Keras, PyTorch, skorch, XGBoost and scikit-learn use for ours.
-_SYNONYMS_FILE = Path(__file__).with_name("synonyms.toml")
-
-# Minimum similarity of a misspelled synonym, from 0 to 1. Short synonyms resemble many words.
-_MIN_SIMILARITY = 0.8
 
 # Words that resemble one of our names, but mean something else.
 _NO_MISSPELLINGS = ("softmax", "logsoftmax", "softsign", "logloss", "adadelta")
@@ -66,7 +60,8 @@ def did_you_mean(word: Any, names: Iterable[str], owner: str = "") -> str:
     }
     meant = valid.get(word) or synonyms.get(word)
     if meant is None and is_string and word not in _NO_MISSPELLINGS:
-        for table, similarity in ((valid, 0.6), (synonyms, _MIN_SIMILARITY)):
+        # Short synonyms resemble many words.
+        for table, similarity in ((valid, 0.6), (synonyms, 0.8)):
             for similar in get_close_matches(word, table, n=1, cutoff=similarity):
                 meant = meant or table[similar]
     return "" if meant is None else f" Did you mean {owner}{meant!r}?"
@@ -99,8 +94,7 @@ def find_by_name(parameter: str, value: Any, table: Mapping[str, Any], kind: typ
             f"{kind.__name__}, got {value!r}.{did_you_mean(value, table)}"
         )
     entry = table[value]
-    instance: Entry = entry() if isinstance(entry, type) else entry
-    return instance
+    return cast(Entry, entry() if isinstance(entry, type) else entry)
 
 
 def check_keywords(
@@ -144,8 +138,8 @@ def get_keywords(function: Callable[..., Any]) -> tuple[str, ...] | None:
 
 @cache
 def _read_synonyms() -> dict[str, list[str]]:
-    """Return the synonyms of each of our names, in the order of the file."""
-    rows = tomllib.loads(_SYNONYMS_FILE.read_text(encoding="utf-8"))
+    """Return the names that other libraries use for each of ours, in the order of the file."""
+    rows = tomllib.loads(Path(__file__).with_name("synonyms.toml").read_text(encoding="utf-8"))
     return {name: words.split() for name, words in rows.items()}
 
 
@@ -224,6 +218,12 @@ def validate_positive_int(settings: Any, *names: str) -> None:
                 f"{name} of {type(settings).__name__} must be an int of at least 1, got {value!r}."
             )
         object.__setattr__(settings, name, int(value))
+
+
+@cache
+def between(low: float, high: float = math.inf, closed: Any = "both") -> Callable[..., None]:
+    """Return a check by `validate_interval`, for ``Annotated[float, between(0, 1)]``."""
+    return partial(validate_interval, low=low, high=high, closed=closed)
 
 
 @contextmanager
