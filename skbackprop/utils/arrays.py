@@ -83,13 +83,11 @@ def iter_column_blocks(*arrays: Array) -> Iterable[tuple[Array, ...]]:
     )
 
 
-def iter_column_blocks_with_scratch(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """Yield `iter_column_blocks`, each with a scratch array of the same shape."""
-    scratch: Array | None = None
-    for block in iter_column_blocks(*arrays):
-        if scratch is None:
-            scratch = np.empty_like(block[0])
-        yield *block, scratch[:, : block[0].shape[1]]
+def iter_column_blocks_with_scratch(*arrays: Array) -> Iterable[tuple[Array, ...]]:
+    """Return `iter_column_blocks`, each with a scratch array of the same shape."""
+    blocks = list(iter_column_blocks(*arrays))
+    scratch = np.empty_like(blocks[0][0])
+    return [(*block, scratch[:, : block[0].shape[1]]) for block in blocks]
 
 
 # The number of values of X that a check reads at once, so that it copies little of X.
