@@ -310,8 +310,7 @@ def _to_delayed(value: Any, X: da.Array) -> list[Any]:
     """Return the blocks of rows of an array or frame, with the chunks of X if these are known."""
     if not isinstance(value, da.Array):
         return list(value.to_delayed())
-    if any(n > 1 for n in value.numblocks[1:]):
-        value = value.rechunk(dict.fromkeys(range(1, value.ndim), -1))
+    value = value.rechunk(dict.fromkeys(range(1, value.ndim), -1))
     if value.shape[0] == X.shape[0]:  # an unknown size is NaN
         value = value.rechunk({0: X.chunks[0]})
     return list(value.to_delayed().ravel())

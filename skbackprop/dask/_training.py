@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from distributed import Future
 
+from ..estimators.base import PreparedFit
 from ..losses.base import Loss
 from ..nn.network import Network
 from ..nn.rows import Rows
@@ -23,7 +24,7 @@ from ..nn.stack import BaseStack, Stack, TimeLimitReached
 from ..nn.train_state import TrainState
 from ..training.config import Config
 from ..utils.arrays import Array, IndexArray, LazyMatrix
-from ._blocks import Block, Blocks, ClusterLostError, concatenate, translate_comm_errors
+from ._blocks import Block, ClusterLostError, concatenate, translate_comm_errors
 
 # Seconds after which a call fails if the cluster has no workers, and seconds between checks that
 # the workers of a call are alive. A call may fail this often in a row. The pause in seconds after
@@ -237,36 +238,25 @@ class ShardPool:
 
     Parameters
     ----------
-    blocks : Blocks
-        The encoded rows.
-    network : Network
-        The architecture, with the layers for training only.
-    loss : Loss
-        The loss.
-    config : Config
-        The configuration of training.
+    task : PreparedFit
+        The validated fit, with the encoded rows as blocks.
     sync_every : int
         The largest number of steps of a round.
-    n_train : int
-        The number of rows that a network is trained on.
 
     Attributes
     ----------
+    n_train : int
+        The number of rows that a network is trained on.
     n_rounds, n_steps : int
         The number of rounds of an epoch, and the number of steps of a round.
     """
 
-    def __init__(
-        self,
-        blocks: Blocks,
-        network: Network,
-        loss: Loss,
-        config: Config,
-        sync_every: int,
-        n_train: int,
-    ) -> None:
+    def __init__(self, task: PreparedFit, sync_every: int) -> None:
         self._actors: list[Any] = []
         self._futures: list[Future] = []  # an actor lives as long as its future
+        config, blocks, n_train = task.config, task.blocks, task.blocks.n_rows
+        if task.has_folds:
+            n_train -= n_train // config.n_estimators
         self.n_train, self._client = n_train, blocks.client
         weights = np.array(blocks.map_and_gather(_total_weight))
         if not 0 < weights.sum() < math.inf:
@@ -282,6 +272,7 @@ class ShardPool:
         self.n_rounds = -(-n_steps // sync_every)
         self.n_steps = -(-n_steps // self.n_rounds)
         self._workers = blocks.find_holders([numbers[0] for numbers in blocks.shards])
+        network, loss = task.training_network, task.targets.loss
         # The client averages the weights over the steps, and draws the seeds of orders.
         config = replace(config, average=None, shuffle=False, early_stopping=None, init=None)
         self._arguments: list[tuple[Any, ...]] = []
@@ -289,8 +280,8 @@ class ShardPool:
             batch_weight = weights[numbers].sum() / (self.n_rounds * self.n_steps)
             single_weight = weights.sum() / n_single_steps
             scale = single_weight / batch_weight if batch_weight else 1.0
-            settings = network, loss, config, self.n_rounds, self.n_steps, number, scale
-            self._arguments.append((*settings, *(blocks.futures[i] for i in numbers)))
+            sizes, futures = (self.n_rounds, self.n_steps), [blocks.futures[i] for i in numbers]
+            self._arguments.append((network, loss, config, *sizes, number, scale, *futures))
 
     def __enter__(self) -> Self:
         return self

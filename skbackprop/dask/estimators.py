@@ -161,8 +161,7 @@ class DaskMixin:
         meta, model = _stack(outputs)[:0], delayed(local, traverse=False)
         call = partial(_call_method, method, arguments, options, meta)
         if isinstance(X, da.Array):
-            if any(n > 1 for n in X.numblocks[1:]):
-                X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
+            X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
             chunks = (X.chunks[0], *((n,) for n in meta.shape[1:]))
             axes = {
                 "drop_axis": list(range(meta.ndim, X.ndim)),
@@ -270,11 +269,7 @@ class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
 
     def _train(self, task: Any, on_epoch: OnEpoch | None, make_stack: Any = None) -> TrainState:
         """Return the state after training on the workers."""
-        config, n_train = task.config, task.blocks.n_rows
-        if task.has_folds:
-            n_train -= n_train // config.n_estimators
-        settings = task.training_network, task.targets.loss, config, self.sync_every, n_train
-        with ShardPool(task.blocks, *settings) as pool:
+        with ShardPool(task, self.sync_every) as pool:
             return super()._train(task, on_epoch, partial(ClusterStack, pool))
 
     def _check_batch_size(self, task: Any) -> None:
