@@ -32,9 +32,6 @@ from .utils.validation import between
 __all__ = ["AVERAGES", "ExponentialMovingAverage", "PolyakAverage", "WeightAverage"]
 
 
-_EMPTY: ArrayDict = {}
-
-
 class WeightAverage(Configurable):
     """Base class of averages, weighted means of the parameters after each step.
 
@@ -43,9 +40,7 @@ class WeightAverage(Configurable):
     means that averaging has not started.
     """
 
-    def init(
-        self, theta: Array, n_samples_seen: Array, statistics: ArrayDict = _EMPTY
-    ) -> ArrayDict:
+    def init(self, theta: Array, n_samples_seen: Array, statistics: ArrayDict) -> ArrayDict:
         """Return the state before the first step.
 
         Parameters
@@ -65,7 +60,7 @@ class WeightAverage(Configurable):
         raise NotImplementedError(f"{type(self).__name__} must define update_total(state, n_rows)")
 
     def update(
-        self, theta: Array, g: Array, state: ArrayDict, n_rows: int, statistics: ArrayDict = _EMPTY
+        self, theta: Array, g: Array, state: ArrayDict, n_rows: int, statistics: ArrayDict
     ) -> None:
         """Update `state` in place after a step on a batch of `n_rows` rows.
 
@@ -122,9 +117,7 @@ class PolyakAverage(WeightAverage):
 
     start: Annotated[FloatOrPerMember, between(1, closed="left")] = 1.0
 
-    def init(
-        self, theta: Array, n_samples_seen: Array, statistics: ArrayDict = _EMPTY
-    ) -> ArrayDict:
+    def init(self, theta: Array, n_samples_seen: Array, statistics: ArrayDict) -> ArrayDict:
         return {
             **super().init(theta, n_samples_seen, statistics),
             "n_samples_seen": n_samples_seen.copy(),

@@ -131,9 +131,9 @@ def walk(n_estimators=M, dtype=np.float64, n_parameters=20):
 def followed(kind, thetas, n_samples_seen=0):
     """Return the averages after the last step, and their state."""
     seen = np.full((thetas.shape[1], 1), n_samples_seen)
-    state = kind.init(thetas[0], seen)
+    state = kind.init(thetas[0], seen, {})
     for theta, n_rows in zip(thetas, SIZES, strict=True):
-        kind.update(theta.copy(), np.empty_like(theta), state, n_rows)
+        kind.update(theta.copy(), np.empty_like(theta), state, n_rows, {})
     return averaged(thetas[-1], state), state
 
 
@@ -167,7 +167,7 @@ def test_raising_start_restarts_the_average():
     """An average that has begun before would be out of date by then."""
     thetas = walk()
     _, state = followed(PolyakAverage(), thetas)
-    PolyakAverage(1000.0).update(thetas[0], np.empty_like(thetas[0]), state, 8)
+    PolyakAverage(1000.0).update(thetas[0], np.empty_like(thetas[0]), state, 8, {})
     assert_same_bits(averaged(thetas[0], state), thetas[0])
 
 
@@ -176,9 +176,9 @@ def test_raising_start_restarts_the_average():
 def test_no_allocation_of_a_step_grows_with_the_network(n_estimators, kind):
     def peak(n_parameters):
         theta, g = np.ones((2, n_estimators, n_parameters))
-        state = kind.init(theta, np.zeros((n_estimators, 1), dtype=int))
-        kind.update(theta, g, state, 40)
-        return peak_of(kind.update, theta, g, state, 40)
+        state = kind.init(theta, np.zeros((n_estimators, 1), dtype=int), {})
+        kind.update(theta, g, state, 40, {})
+        return peak_of(kind.update, theta, g, state, 40, {})
 
     # 60,000 parameters more would be 60,000 bytes even as booleans.
     assert grows_by_less(peak, 10_000, 70_000, 20_000)
