@@ -24,7 +24,7 @@ from ..layers.augmentation import ImageAugmentation
 from ..layers.columns import BlockDiagonalDense, Scale
 from ..layers.convolution import Convolution
 from ..layers.latent import Sampling
-from ..layers.reshaping import CropOrPad
+from ..layers.reshaping import CropOrPad, Reshaping
 from ..losses import links
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from ..tabular._categorical_encoding import CategoryLevels, OneHot
@@ -192,9 +192,8 @@ _FORMULAS: dict[type, Callable[..., Any]] = {
     layers.Dropout: lambda part, x, arrays: x,
     layers.GaussianNoise: lambda part, x, arrays: x,
     ImageAugmentation: lambda part, x, arrays: x,
-    layers.Flatten: lambda part, x, arrays: ex.reshape(x, part.compute_output_shape(x.shape)),
     layers.Permute: lambda part, x, arrays: ex.transpose(x, [axis - 1 for axis in part.dims]),
-    layers.Reshape: lambda part, x, arrays: ex.reshape(x, part.compute_output_shape(x.shape)),
+    Reshaping: lambda part, x, arrays: ex.reshape(x, part.compute_output_shape(x.shape)),
     Sampling: lambda part, x, arrays: ex.take_columns(x, range(x.width // 2)),
     Scale: lambda part, x, arrays: x * arrays["scales"],
     RobustScaler: lambda part, x: _scale_columns(x, part.center_, part.scale_),

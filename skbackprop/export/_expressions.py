@@ -236,7 +236,12 @@ def root_of_squares(x: Any, y: Any) -> Any:
 
 
 def take_class(values: Expr, classes: Array) -> Expr:
-    """Return the class with the largest value."""
+    """Return the class with the largest value. Integers and strings have one dtype."""
+    kind = classes.dtype.kind
+    if kind == "U":
+        classes = classes.astype(object)
+    elif kind in "iu" and classes.max() <= np.iinfo(np.int64).max:
+        classes = classes.astype(np.int64)
     code = Expr("ArgMax", (values,), attributes={"axis": -1, "keepdims": 0})
     return Expr("Gather", (classes, code), attributes={"axis": 0}, dtype=classes.dtype)
 

@@ -174,17 +174,7 @@ def _(estimator: BackpropClassifier, x: Expr) -> Outputs:
         return {"label": ex.is_above(decisive, 0.0 if is_raw_decisive else 0.5), name: values}
     if len(targets.classes) == 1:
         values = decisive = ex.mean_over_members(raw) * 0.0 + 1.0
-    return {"label": _convert_label(decisive, targets.classes), name: values}
-
-
-def _convert_label(values: Expr, classes: Array) -> Expr:
-    """Return the class with the largest value. Integers and strings have one dtype."""
-    kind = classes.dtype.kind
-    if kind == "U":
-        classes = classes.astype(object)
-    elif kind in "iu" and classes.max() <= np.iinfo(np.int64).max:
-        classes = classes.astype(np.int64)
-    return ex.take_class(values, classes)
+    return {"label": ex.take_class(decisive, targets.classes), name: values}
 
 
 @to_outputs.register
@@ -290,7 +280,7 @@ def _(estimator: TabularClassifier, x: Expr) -> Outputs:
     probabilities = ex.softmax(logs * (1 / estimator._last_temperature) + shifts)
     if len(estimator.classes_) == 1:
         probabilities = ex.take_columns(probabilities, [0]) * 0.0 + 1.0
-    label = _convert_label(probabilities, estimator.classes_)
+    label = ex.take_class(probabilities, estimator.classes_)
     return {"label": label, "probabilities": probabilities}
 
 
