@@ -6,12 +6,12 @@ In prediction and in exported models they leave their input as it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from ..utils.arrays import Array
-from ..utils.validation import validate_interval
+from ..utils.validation import between, validate_interval
 from .base import BoundLayer, Layer, LayerContext, Shape, check_n_axes
 
 
@@ -49,15 +49,12 @@ class GaussianNoise(Layer):
     >>> model = BackpropRegressor(layers=GaussianNoise(0.1))
     """
 
-    stddev: float
+    stddev: Annotated[float, between(0, closed="left")]
 
     batch_view = "flat"
     stochastic = True
     backward_reads = "neither"
     _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "stddev", low=0, high=np.inf, closed="left")
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         return ()

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -17,7 +17,7 @@ from ..initializers import GlorotUniform, Initializer
 from ..utils.arrays import Array
 from ..utils.configurable import check_in_place
 from ..utils.parallel import split_rows
-from ..utils.validation import validate_interval, validate_positive_int
+from ..utils.validation import between, validate_positive_int
 from .base import (
     ArrayInitializer,
     BoundLayer,
@@ -71,7 +71,7 @@ class Dense(Layer):
     [(4, 20), (20, 8)]
     """
 
-    n_units: int
+    n_units: Annotated[int, validate_positive_int]
     activation: ActivationLike | None = None
     use_bias: bool = True
     initializer: Initializer | None = None
@@ -81,9 +81,6 @@ class Dense(Layer):
     batch_view = "positions"
     takes_sparse = True
     _set_elsewhere: ClassVar[frozenset[str]] = frozenset({"scope"})
-
-    def __post_init__(self) -> None:
-        validate_positive_int(self, "n_units")
 
     def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
         linear = replace(self, scope="dense_")
@@ -299,16 +296,13 @@ class Dropout(Layer):
     >>> model = BackpropClassifier(layers=[Dense(50, activation="relu"), Dropout(0.2)])
     """
 
-    rate: float
+    rate: Annotated[float, between(0, 1, "left")]
 
     batch_view = "flat"
     _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
     stochastic = True
     takes_sparse = True
     backward_reads = "neither"
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "rate", low=0, high=1, closed="left")
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         return (self,)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from ..utils.arrays import Array, iter_row_slices
-from ..utils.validation import validate_interval, validate_positive_int
+from ..utils.validation import between, validate_positive_int
 from .base import BoundLayer, Layer, LayerContext, ParameterSpec, Shape, as_ints, draw_normal
 from .columns import ColumnLayer, Scale, view_blocks
 
@@ -83,12 +83,11 @@ class CategoricalEmbedding(ColumnLayer):
     """
 
     n_levels: Mapping[int, int] | tuple[tuple[int, int], ...]
-    n_units: int = 8
-    scale: float = 0.2
+    n_units: Annotated[int, validate_positive_int] = 8
+    scale: Annotated[float, between(0, closed="left")] = 0.2
 
     def __post_init__(self) -> None:
-        validate_positive_int(self, "n_units")
-        validate_interval(self, "scale", low=0, closed="left")
+        super().__post_init__()
         levels: Any = self.n_levels
         items = levels.items() if isinstance(levels, Mapping) else levels
         pairs = sorted(map(as_ints, items)) if isinstance(items, Iterable) else []
@@ -292,15 +291,14 @@ class Embedding(Layer):
     (26, 4)
     """
 
-    n_tokens: int
-    n_units: int
-    scale: float = 0.05
+    n_tokens: Annotated[int, validate_positive_int]
+    n_units: Annotated[int, validate_positive_int]
+    scale: Annotated[float, between(0, closed="left")] = 0.05
 
     batch_view = "sequences"
 
     def __post_init__(self) -> None:
-        validate_positive_int(self, "n_tokens", "n_units")
-        validate_interval(self, "scale", low=0, closed="left")
+        super().__post_init__()
         if self.n_tokens > _MOST_LEVELS:
             raise ValueError(
                 f"n_tokens of Embedding must be at most {_MOST_LEVELS}, got {self.n_tokens}. "
@@ -448,15 +446,14 @@ class PeriodicEmbedding(ColumnLayer):
     ((1, 16), (1, 32, 3))
     """
 
-    n_frequencies: int = 16
-    scale: float = 0.5
-    n_units: int = 3
+    n_frequencies: Annotated[int, validate_positive_int] = 16
+    scale: Annotated[float, between(0, closed="neither")] = 0.5
+    n_units: Annotated[int, validate_positive_int] = 3
     trained: bool = True
     features: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        validate_positive_int(self, "n_frequencies", "n_units")
-        validate_interval(self, "scale", low=0, closed="neither")
+        super().__post_init__()
         if self.features is not None:
             columns = as_ints(self.features)
             if not columns or min(columns) < 0 or len(set(columns)) < len(columns):

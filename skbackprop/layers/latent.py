@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from ..utils.arrays import Array
-from ..utils.validation import validate_interval
+from ..utils.validation import between
 from .base import BoundLayer, Layer, LayerContext, Shape
 from .dense import Activation
 
@@ -56,14 +57,11 @@ class Sampling(Layer):
     (3,)
     """
 
-    beta: float = 1.0
+    beta: Annotated[float, between(0, closed="left")] = 1.0
 
     batch_view = "flat"
     stochastic = True
     _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "beta", low=0, high=np.inf, closed="left")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1 or input_shape[0] % 2:

@@ -13,13 +13,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
 from ..utils.arrays import BLOCK, Array
 from ..utils.parallel import split_rows
-from ..utils.validation import validate_interval
+from ..utils.validation import between
 from .base import (
     NUM_BATCHES_TRACKED,
     BoundLayer,
@@ -115,13 +115,9 @@ class BatchNormalization(Normalization):
     True
     """
 
-    momentum: float = 0.9
-    epsilon: float = 1e-5
+    momentum: Annotated[float, between(0, 1, "left")] = 0.9
+    epsilon: Annotated[float, between(0, closed="neither")] = 1e-5
     scope: str = field(default="", repr=False)
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "momentum", low=0, high=1, closed="left")
-        validate_interval(self, "epsilon", low=0, closed="neither")
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         shape = input_shape[-1:]
@@ -292,11 +288,8 @@ class LayerNormalization(Normalization):
     True
     """
 
-    epsilon: float = 1e-5
+    epsilon: Annotated[float, between(0, closed="neither")] = 1e-5
     scope: str = field(default="", repr=False)
-
-    def __post_init__(self) -> None:
-        validate_interval(self, "epsilon", low=0, closed="neither")
 
     def bind(self, context: LayerContext) -> BoundLayer:
         (n_rows, n_units), batch = context.x_shape, context.batch
