@@ -39,7 +39,6 @@ from ..training.train import OnEpoch
 from ..utils.arrays import Array
 from ._blocks import (
     Block,
-    Blocks,
     get_current_client,
     map_rows,
     read_blocks,
@@ -214,26 +213,20 @@ class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
     """Base of the Dask estimators of networks."""
 
     def _prepare(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-        groups: Any = None,
-        *,
-        incremental: bool = False,
-        blocks: Blocks | None = None,
-        **options: Any,
+        self, X: Any, y: Any, sample_weight: Any = None, *validation: Any, **options: Any
     ) -> PreparedFit:
-        """Validate parameters and data; with `blocks`, X and y are a sample of all rows."""
+        """Validate parameters and data.
+
+        With the option `blocks`, X and y are a sample of all rows.
+        """
+        incremental, blocks = options.get("incremental", False), options.pop("blocks", None)
         continues = (incremental or self.warm_start) and self.__sklearn_is_fitted__()
         config = self._validated_config(self._get_init_params(), continues, incremental)
         class_weight, sample = config.class_weight, Block(X, y, sample_weight)
         if blocks is None:
-            self._check_supported(config, X_val, incremental)
-            X_val, y_val, sample_weight_val = dask.compute(X_val, y_val, sample_weight_val)
+            is_validated = incremental or any(part is not None for part in validation[:1])
+            self._check_supported(config, is_validated)
+            validation = dask.compute(*validation[:3])
             blocks = read_blocks(get_current_client(self), X, y, sample_weight)
             has_labels = not self._y_numeric and (y.ndim == 1 or y.shape[1] == 1)
             by_label = blocks.sum_weights_by_label() if has_labels else []
@@ -247,12 +240,7 @@ class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
                 totals = sum_by_label(by_label)
                 sample, totals = scale_to_totals(sample, totals), totals[totals > 0]
                 class_weight = (totals.sum() / (len(totals) * totals)).to_dict()
-        task = super()._prepare(
-            *(sample.X, sample.y, sample.weight, X_val, y_val, sample_weight_val),
-            incremental=incremental,
-            config=config,
-            **options,
-        )
+        task = super()._prepare(*sample[:3], *validation, config=config, **options)
         reader = self._local(layers=self.layers, input_shape=self.input_shape)
         reader.n_features_in_, reader._row_shape = math.prod(task.row_shape), task.row_shape
         reader.feature_names_in_ = task.feature_names
@@ -275,7 +263,7 @@ class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
     def _check_batch_size(self, task: Any) -> None:
         """Do nothing, because workers share batches, and the sample has fewer rows than a batch."""
 
-    def _check_supported(self, config: Config, X_val: Any, incremental: bool) -> None:
+    def _check_supported(self, config: Config, is_validated: bool) -> None:
         """Check that a Dask estimator supports the parameters."""
         name = type(self).__name__
         if config.is_lbfgs:
@@ -284,7 +272,7 @@ class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
                 f"Dask cluster, got {self.solver!r}. To use it, train the local "
                 f"{self._local.__name__}."
             )
-        if config.early_stopping is not None and X_val is None and not incremental:
+        if config.early_stopping is not None and not is_validated:
             raise ValueError(
                 f"early_stopping={self.early_stopping!r} needs validation rows, but {name} does "
                 "not hold out rows of X. Pass X_val and y_val, for example slices of a Dask "
