@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, softmax
 
 from ..utils.arrays import Array
 
@@ -141,7 +141,7 @@ class LogLink(Link):
 
     def average_predictions_backward(self, raw_prediction: Array, delta: Array) -> Array:
         clipped = self.clip(raw_prediction)
-        return np.asarray(delta * _softmax_over_members(clipped) * (clipped == raw_prediction))
+        return np.asarray(delta * softmax(clipped, axis=0) * (clipped == raw_prediction))
 
 
 @cache
@@ -183,7 +183,7 @@ class LogitLink(Link):
     def average_predictions_backward(self, raw_prediction: Array, delta: Array) -> Array:
         # The derivative of log p with respect to s is 1 - p, that of log(1 - p) is -p.
         of_p, of_rest = (
-            _softmax_over_members(self.log_inverse(s)) for s in (raw_prediction, -raw_prediction)
+            softmax(self.log_inverse(s), axis=0) for s in (raw_prediction, -raw_prediction)
         )
         return np.asarray(delta * (of_p * expit(-raw_prediction) + of_rest * expit(raw_prediction)))
 
@@ -240,7 +240,7 @@ class SoftmaxLink(Link):
     def average_predictions_backward(self, raw_prediction: Array, delta: Array) -> Array:
         # The derivative of log p_k with respect to s_j is -p_j, plus 1 if j is k.
         log_p = self.log_inverse(raw_prediction)
-        deltas = delta * _softmax_over_members(log_p)
+        deltas = delta * softmax(log_p, axis=0)
         return np.asarray(deltas - np.exp(log_p) * deltas.sum(axis=-1, keepdims=True))
 
 
@@ -353,12 +353,6 @@ def _log_mean_exp(values: Array) -> Array:
     """Return log(mean(exp(values))) over the first axis, without overflow."""
     largest = values.max(axis=0)
     return np.asarray(largest + np.log(np.exp(values - largest).mean(axis=0)))
-
-
-def _softmax_over_members(logarithms: Array) -> Array:
-    """Return the softmax over the first axis."""
-    shares = np.exp(logarithms - logarithms.max(axis=0))
-    return np.asarray(shares / shares.sum(axis=0))
 
 
 def _inverse_softplus(values: Array) -> Array:
