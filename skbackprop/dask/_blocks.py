@@ -188,9 +188,7 @@ class Blocks:
             for block, label in index[~index.get_level_values(1).duplicated()]:
                 labels[block].append(label)
         parts = self.map_and_gather(_draw_sample, labels, share=share, seed=seed)
-        return Block(
-            *(None if item[0] is None else concatenate(item) for item in zip(*parts, strict=True))
-        )
+        return Block(*map(concatenate, zip(*parts, strict=True)))
 
 
 def read_blocks(client: Client, X: Any, y: Any, weight: Any) -> Blocks:
@@ -331,7 +329,9 @@ def scale_to_totals(sample: Block, totals: pd.Series) -> Block:
 
 
 def concatenate(parts: Sequence[Any]) -> Any:
-    """Return arrays, sparse matrices or data frames as one."""
+    """Return arrays, sparse matrices or data frames as one, and None for parts that are None."""
+    if parts[0] is None:
+        return None
     if len({issparse(part) for part in parts}) > 1:
         raise ValueError(
             "X must have blocks that are all dense or all sparse, but has both. Convert the "

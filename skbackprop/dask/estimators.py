@@ -39,6 +39,7 @@ from ..training.train import OnEpoch
 from ..utils.arrays import Array
 from ._blocks import (
     Block,
+    concatenate,
     get_current_client,
     map_rows,
     read_blocks,
@@ -144,8 +145,7 @@ class DaskMixin:
         with translate_comm_errors():
             parts = dask.compute(*map_rows(partial(_predict_block, local), X, y, sample_weight))
         columns = zip(*(part for part in parts if part is not None), strict=True)
-        arguments = (None if column[0] is None else np.concatenate(column) for column in columns)
-        return float(local._score_predictions(*arguments))
+        return float(local._score_predictions(*map(concatenate, columns)))
 
     def _map(self, method: str, X: Any, *arguments: Any, **options: Any) -> Any:
         """Return the output of a method of the local estimator.
@@ -265,7 +265,6 @@ class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
 
     def _check_supported(self, config: Config, is_validated: bool) -> None:
         """Check that a Dask estimator supports the parameters."""
-        name = type(self).__name__
         if config.is_lbfgs:
             raise ValueError(
                 f"solver must be one of {', '.join(map(repr, OPTIMIZERS))} or an Optimizer on a "
@@ -274,9 +273,9 @@ class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
             )
         if config.early_stopping is not None and not is_validated:
             raise ValueError(
-                f"early_stopping={self.early_stopping!r} needs validation rows, but {name} does "
-                "not hold out rows of X. Pass X_val and y_val, for example slices of a Dask "
-                "array, or a part made by random_split of a Dask frame."
+                f"early_stopping={self.early_stopping!r} needs validation rows, but "
+                f"{type(self).__name__} does not hold out rows of X. Pass X_val and y_val, for "
+                "example slices of a Dask array, or a part made by random_split of a Dask frame."
             )
 
 

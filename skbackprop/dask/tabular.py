@@ -103,17 +103,10 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
     _sample_folds: Array
 
     def _fit_table(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        validation_data: tuple[Any, Any, Any],
-        groups: Any,
-        resume_from: Any,
-        end: float,
-        context: Any,
+        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, *options: Any
     ) -> None:
         """Set the fitted attributes, as for the rows of a sample."""
+        groups, resume_from, *others = options
         self._check_supported(groups, resume_from)
         validation_data = dask.compute(*validation_data)
         blocks = read_blocks(get_current_client(self), X, y, sample_weight)
@@ -132,9 +125,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         if getattr(self, "class_weight", None) == BALANCED:
             sample = scale_to_totals(sample, sum_by_label(by_label))
         self._sample_folds = sample.folds
-        super()._fit_table(
-            *(sample.X, sample.y, sample.weight, validation_data, None, None, end, context)
-        )
+        super()._fit_table(*sample[:3], validation_data, None, None, *others)
         for name in ("_blocks", "_n_networks", "_sample_folds", "oof_member_"):
             self.__dict__.pop(name, None)
 
