@@ -132,9 +132,6 @@ class Checkpoint(TrainingCallback):
     # Tabular estimators write to the path of callbacks with this attribute after each cycle.
     resumes = True
 
-    path: Path
-    every: int
-
     def __init__(self, path: str | os.PathLike[str], every: int = 1) -> None:
         check_scalar(every, "every", Integral, min_val=1)
         self.path, self.every = Path(path).absolute(), int(every)

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from zipfile import ZIP_DEFLATED
 
@@ -219,11 +218,10 @@ def get_trusted_types() -> list[str]:
     return sorted(names.union(_OTHERS))
 
 
-def _import_skops(caller: str) -> ModuleType:
+def _import_skops(caller: str) -> Any:
     with require_extra(caller, extra="skops"):
         import skops.io
-    module: ModuleType = skops.io
-    return module
+    return skops.io
 
 
 class _Walk(pickle.Pickler):
@@ -273,9 +271,7 @@ def _check_trees(estimator: Any) -> None:
 def _has_valid_columns(boosting: Any) -> bool:
     """Return whether rows have the columns that the trees of gradient boosting expect."""
     mapper, table, n_columns = boosting._bin_mapper, boosting._preprocessor, boosting._n_features
-    parts = [(boosting, name) for name in vars(boosting)] + [
-        (mapper, name) for name in vars(mapper)
-    ]
+    parts = [(part, name) for part in (boosting, mapper) for name in vars(part)]
     return (
         type(mapper).__name__ == "_BinMapper"
         and mapper.is_categorical_.shape == (n_columns,) == (boosting.n_features_in_,)

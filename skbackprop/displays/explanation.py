@@ -162,8 +162,7 @@ class ExplanationDisplay:
             self._plot_summary(values, kind, max_features)
         ax.set_ylim(max(ax.get_ylim()), min(ax.get_ylim()))
         ax.locator_params(axis="x", nbins=5)  # whose labels do not touch
-        if name is not None:
-            ax.set_title(": ".join(filter(None, (name, ax.get_title()))))
+        ax.set_title(": ".join(filter(None, (name, ax.get_title()))))
         return self
 
     def _select_contributions(self, target: Any) -> tuple[Array, Array, str | None]:
