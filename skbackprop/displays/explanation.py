@@ -222,11 +222,7 @@ class ExplanationDisplay:
             self.points_.append(ax.scatter(values[:, column], y, s=12, linewidths=0, **style))
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_ylim(len(columns) - 0.5, -0.5)
-        self._add_color_bar()
         ax.set_xlabel("contribution to the prediction")
-
-    def _add_color_bar(self) -> None:
-        """Add a color bar for the values of the columns, if some are numbers."""
         ranked = [points for points in self.points_ if points.get_array() is not None]
         if ranked:
             gray = "" if len(ranked) == len(self.points_) else " (gray: not a number)"

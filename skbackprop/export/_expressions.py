@@ -163,7 +163,7 @@ def write_nodes(
 # ------------------------------------------------------------------ elementwise functions
 
 
-def _elementwise(operator: str, *operands: Any, **attributes: Any) -> Expr:
+def _elementwise(operator: str, *operands: Any) -> Expr:
     """Return the expression of an elementwise operator on expressions, arrays and numbers."""
     dtype = [x.dtype for x in operands if isinstance(x, Expr)][-1]
     values = [x if isinstance(x, Expr) else _to_finite(x, dtype) for x in operands]
@@ -173,7 +173,7 @@ def _elementwise(operator: str, *operands: Any, **attributes: Any) -> Expr:
         reshape(x, (1,) * (len(shape) - len(x.shape)) + x.shape) if isinstance(x, Expr) else x
         for x in values
     )
-    return Expr(operator, inputs, shape, attributes, dtype)
+    return Expr(operator, inputs, shape, dtype=dtype)
 
 
 def _multiply_matrices(x: Expr, y: Any) -> Expr:
