@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..utils.arrays import Array, squeeze_member_axis
 from ..utils.parallel import parallel_for, split_rows
 from ._windows import AxisWindows
-from .base import BoundLayer, LayerContext, Shape, fill_padding, parallelize_sums, sum_rows
+from .base import BoundLayer, LayerContext, Shape, parallelize_sums, sum_rows
 
 # A part of a batch has at most this many values of columns, four megabytes in single precision.
 # With smaller parts, threads wait for Python's lock. The columns of a single part are kept for the
@@ -141,11 +141,6 @@ class Im2Col:
         if self._is_padded:
             np.copyto(images, padded[self._interior])
 
-    def clear_padding(self, images: Array) -> None:
-        """Set the steps after the end of each sequence to zero."""
-        if self._context.lengths is not None:
-            fill_padding(images[:, :, 0], self._context.lengths)
-
     def pad(self, x: Array, is_again: bool = False) -> Array:
         """Return images with zeros around them, and in place of the padding of sequences.
 
@@ -163,7 +158,7 @@ class Im2Col:
         if not is_again:
             interior = padded[self._interior]
             np.copyto(interior, images)
-            self.clear_padding(interior)
+            self._context.fill_padding(interior)
         return padded
 
     def _columns(self, name: str, rows: slice) -> Array:
@@ -331,7 +326,7 @@ def bind_convolution(context: LayerContext, axes: ImageWindows) -> BoundLayer:
 
         add_up(backward_rows)
         if grad_input is not None:
-            windows.clear_padding(grad_input.reshape(windows.image_shape))
+            context.fill_padding(grad_input)
 
     return forward, backward
 

@@ -23,8 +23,6 @@ from .base import (
     draw_kernels,
     draw_normal,
     expand_layers,
-    fill_padding,
-    padding_mask,
 )
 from .dense import Dense, Dropout, bind_dense
 from .normalization import LayerNormalization
@@ -264,9 +262,7 @@ class MultiHeadAttention(AttentionLayer):
             merge(heads.joined, out)
 
         def backward(x: Array, out: Array, delta: Array) -> None:
-            if context.lengths is not None:
-                shape = -1, context.batch.n_rows, *context.input_shape
-                fill_padding(delta.reshape(shape), context.lengths)
+            context.fill_padding(delta)
             merge_back(heads.joined, None, delta)
             attend_back()
             project_back(x, None, d_heads.projected)
@@ -402,7 +398,7 @@ def _mask_padding(context: LayerContext) -> Array | None:
     if context.lengths is None:
         return None
     n_steps, batch = context.input_shape[0], context.batch
-    mask = np.where(padding_mask(context.lengths, n_steps), -np.inf, 0).astype(batch.pool.dtype)
+    mask = np.where(context.padding_mask(), -np.inf, 0).astype(batch.pool.dtype)
     of_members = np.broadcast_to(mask, (batch.n_estimators, *mask.shape[1:]))
     return of_members.reshape(-1, 1, n_steps, 1)
 

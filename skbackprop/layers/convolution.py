@@ -29,9 +29,9 @@ from .base import (
     BoundLayer,
     Layer,
     LayerContext,
+    ParameterFreeLayer,
     ParameterSpec,
     Shape,
-    check_n_axes,
     draw_kernels,
 )
 from .dense import Activation
@@ -379,7 +379,7 @@ class Conv2DTranspose(Convolution):
         return kernels.swapaxes(-1, -2) * math.sqrt(height * width / n_windows)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_n_axes(self, input_shape)
+        self.check_n_axes(input_shape)
         size = (axis.n_inputs for axis in self.compute_windows(input_shape))
         return *size, self.n_filters
 
@@ -475,7 +475,7 @@ class DepthwiseConv2D(Convolution):
 
 
 @dataclass(frozen=True)
-class UpSampling2D(Layer):
+class UpSampling2D(ParameterFreeLayer):
     """Enlarge images by repeated rows and columns: out[u, v] = x[u // size, v // size].
 
     Its gradient is the sum over the copies of each pixel.
@@ -504,13 +504,11 @@ class UpSampling2D(Layer):
 
     size: int | Pair = 2
 
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
-
     def __post_init__(self) -> None:
         validate_pairs(self, "size")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_n_axes(self, input_shape)
+        self.check_n_axes(input_shape)
         (height, width, *channels), (down, right) = input_shape, as_pair(self.size)
         return height * down, width * right, *channels
 

@@ -23,6 +23,7 @@ from .base import (
     BoundLayer,
     Layer,
     LayerContext,
+    ParameterFreeLayer,
     ParameterSpec,
     Shape,
     draw_kernels,
@@ -186,7 +187,7 @@ _VALUES_AT_ONCE = 1 << 17
 
 
 @dataclass(frozen=True)
-class Activation(Layer):
+class Activation(ParameterFreeLayer):
     """Activation layer: a = f(z), in place where f allows it.
 
     Parameters
@@ -210,7 +211,6 @@ class Activation(Layer):
     activation: ActivationLike
 
     batch_view = "flat"
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
 
     def __post_init__(self) -> None:
         reads = "both" if self.function.needs_preactivation else "output"
@@ -264,7 +264,7 @@ def dropout_rng(rng: np.random.RandomState) -> np.random.Generator:
 
 
 @dataclass(frozen=True)
-class Dropout(Layer):
+class Dropout(ParameterFreeLayer):
     """Dropout layer: out = x * m, with a new random mask m for each training batch.
 
     With the rate p, m is 0 with probability p and 1 / (1 - p) otherwise (Srivastava et al. 2014,
@@ -302,7 +302,6 @@ class Dropout(Layer):
     rate: float
 
     batch_view = "flat"
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
     stochastic = True
     takes_sparse = True
     backward_reads = "neither"

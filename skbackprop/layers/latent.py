@@ -8,7 +8,7 @@ import numpy as np
 
 from ..utils.arrays import Array
 from ..utils.validation import validate_interval
-from .base import BoundLayer, Layer, LayerContext, Shape
+from .base import BoundLayer, LayerContext, ParameterFreeLayer, Shape
 from .dense import Activation
 
 
@@ -18,7 +18,7 @@ class Bottleneck(Activation):
 
 
 @dataclass(frozen=True)
-class Sampling(Layer):
+class Sampling(ParameterFreeLayer):
     """Codes drawn from a normal distribution for each row: z = m + exp(v / 2) * e.
 
     The first half of the inputs are the means m, the second half the logarithms v of the
@@ -60,7 +60,6 @@ class Sampling(Layer):
 
     batch_view = "flat"
     stochastic = True
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
 
     def __post_init__(self) -> None:
         validate_interval(self, "beta", low=0, high=np.inf, closed="left")

@@ -27,7 +27,6 @@ from .base import (
     LayerContext,
     ParameterSpec,
     Shape,
-    padding_mask,
     parallelize_rows,
 )
 
@@ -237,7 +236,7 @@ def _weigh_positions(context: LayerContext, equal: Array) -> Array:
     if n_positions > 1:
         weight = np.repeat(weight, n_positions, axis=-2) / n_positions
     if lengths is not None:
-        steps = ~padding_mask(lengths, n_positions)
+        steps = ~context.padding_mask()
         is_step = steps.reshape(len(lengths), -1, 1).astype(weight.dtype)
         weight = weight * (is_step if context.batch.n_estimators > 1 else is_step[0])
         weight /= weight.sum(axis=-2, keepdims=True)

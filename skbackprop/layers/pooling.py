@@ -12,7 +12,7 @@ import numpy as np
 from ..utils.arrays import BLOCK, Array, max_by_halves
 from ..utils.parallel import parallel_for, split_rows
 from ._windows import AxisWindows, Pair, WindowLayer
-from .base import BoundLayer, Layer, LayerContext, Shape, check_n_axes, fill_padding, padding_mask
+from .base import BoundLayer, Layer, LayerContext, ParameterFreeLayer, Shape
 from .convolution import make_upsampling_layers
 from .reshaping import Reshape
 
@@ -220,8 +220,7 @@ class WindowPooling:
                 step.backward(target, source, rows)
 
         parallel_for(backward_rows, self._parts)
-        if self._context.lengths is not None:
-            fill_padding(self._view(grad_input, self._input_shape), self._context.lengths)
+        self._context.fill_padding(grad_input)
 
 
 def replace_padding(context: LayerContext, x: Array, value: float) -> Array:
@@ -230,19 +229,18 @@ def replace_padding(context: LayerContext, x: Array, value: float) -> Array:
         return x
     copy = context.batch.pool.get(f"without padding {context.index}", x.shape)
     np.copyto(copy, x)
-    fill_padding(copy, context.lengths, value)
+    context.fill_padding(copy, value)
     return copy
 
 
 @dataclass(frozen=True)
-class Pooling(WindowLayer):
+class Pooling(WindowLayer, ParameterFreeLayer):
     """Base class of layers that pool windows."""
 
     pool_size: int | Pair = 2
     strides: int | Pair | None = None
     padding: Literal["valid", "same"] = "valid"
 
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
     size_name = "pool_size"
     size_text = "its pool_size"
 
@@ -461,10 +459,8 @@ class AveragePool2D(BaseAveragePooling):
     """
 
 
-class GlobalPooling(Layer):
+class GlobalPooling(ParameterFreeLayer):
     """Base class of layers that pool all positions of a row to one value for each channel."""
-
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         sizes, output_shape = input_shape[: self.n_axes], self.compute_output_shape(input_shape)
@@ -472,7 +468,7 @@ class GlobalPooling(Layer):
         return Reshape(one_position), *make_upsampling_layers(one_position, sizes, sizes)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_n_axes(self, input_shape)
+        self.check_n_axes(input_shape)
         return (math.prod(input_shape[self.n_axes :]),)
 
     def compute_output_lengths(self, lengths: Array) -> Array | None:
@@ -520,8 +516,7 @@ class BaseGlobalMaxPooling(GlobalPooling):
                 np.multiply(gradient[:, rows], share[:, rows], out=gradient[:, rows])
 
             parallel_for(backward_rows, parts)
-            if context.lengths is not None:
-                fill_padding(gradient, context.lengths)
+            context.fill_padding(grad_input)
 
         return forward, backward
 
@@ -539,7 +534,7 @@ class BaseGlobalAveragePooling(GlobalPooling):
         def compute_weights() -> Array:
             if context.lengths is None:
                 return equal
-            is_step = ~padding_mask(context.lengths, n_positions)
+            is_step = ~context.padding_mask()
             weights = is_step / np.maximum(context.lengths, 1)[..., None]
             return weights[:, :, None].astype(equal.dtype)
 

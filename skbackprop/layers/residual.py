@@ -15,7 +15,7 @@ import numpy as np
 
 from ..utils._name_types import LayerName
 from ..utils.arrays import Array
-from .base import BoundLayer, Layer, LayerContext, Shape, check_layers, expand_layers, padding_mask
+from .base import BoundLayer, Layer, LayerContext, Shape, check_layers, expand_layers
 from .embeddings import LAYERS
 
 
@@ -101,7 +101,6 @@ class ResidualStart(Layer):
     residual: Residual
 
     batch_view = "flat"
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
     backward_reads = "output"
 
     def __repr__(self) -> str:
@@ -196,6 +195,5 @@ def _find_steps(start: LayerContext, end: LayerContext) -> Array | None:
         return None
     if out_lengths is not None and np.array_equal(lengths, out_lengths):
         return None
-    n_steps, *rest = end.input_shape
-    is_real = (~padding_mask(lengths, n_steps)).repeat(math.prod(rest), axis=-1)
+    is_real = (~start.padding_mask()).repeat(math.prod(end.input_shape[1:]), axis=-1)
     return is_real if end.batch.n_estimators > 1 else is_real[0]
