@@ -87,12 +87,11 @@ class Dense(Layer):
         validate_positive_int(self, "n_units")
 
     def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
-        linear = replace(self, scope="dense_")
-        return (linear,) if self.activation is None else (linear, Activation(self.activation))
+        return replace(self, scope="dense_"), *make_activation_layers(self.activation)
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         linear = replace(self, n_units=input_shape[-1], activation=None)
-        return (linear,) if self.activation is None else (Activation(self.activation), linear)
+        return *make_activation_layers(self.activation), linear
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return *input_shape[:-1], self.n_units
@@ -247,6 +246,11 @@ class Activation(ParameterFreeLayer):
             parts = split_rows(n_rows, _VALUES_AT_ONCE // n_units)
             passes = [parallelize_rows(function, parts) for function in passes]
         return (passes[0] if gates is None else partial(passes[0], gates)), passes[1]
+
+
+def make_activation_layers(activation: ActivationLike | None) -> tuple[Layer, ...]:
+    """Return the layer of an activation, if there is one."""
+    return () if activation is None else (Activation(activation),)
 
 
 def _multiply_by_derivative(derivative: Array, a: Array, delta: Array) -> None:
