@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -238,19 +239,17 @@ class Batches:
 
     def _plan(self) -> None:
         """Split an epoch into chunks by group and batch size, and where a chunk is full."""
-        n_rows, n_estimators = self.n_rows.tolist(), len(self.rows)
+        n_rows = self.n_rows.tolist()
         buffers: dict[tuple[int, int, int, int], Chunk] = {}
-        n_done, first_rows = [0] * n_estimators, self.rows[0]
+        n_done, first_rows = [0] * len(n_rows), self.rows[0]
         n_columns = max(first_rows.X.shape[1], first_rows.y.shape[1])
         row_bytes = n_columns * self.pool.dtype.itemsize
         while n_done != n_rows:
             # The size of each member's next batch; members with equal sizes form a group.
             sizes = np.minimum(self.batch_sizes, np.subtract(n_rows, n_done)).tolist()
-            start = 0
-            while start < n_estimators:
-                size, position, stop = sizes[start], n_done[start], start + 1
-                while stop < n_estimators and (sizes[stop], n_done[stop]) == (size, position):
-                    stop += 1
+            stop = 0
+            for (size, position), group in groupby(list(zip(sizes, n_done, strict=True))):
+                start, stop = stop, stop + len(list(group))
                 if size:
                     # The first member has the fewest rows.
                     n_full = (n_rows[start] - position) // size
@@ -261,7 +260,6 @@ class Batches:
                         buffers[key] = self._allocate(slice(start, stop), size, n_batches)
                     self._chunks.append((position, buffers[key]))
                     n_done[start:stop] = [position + size * n_batches] * (stop - start)
-                start = stop
 
     def _allocate(self, members: slice, batch_size: int, n_batches: int) -> Chunk:
         """Return a chunk of undefined content."""

@@ -92,10 +92,7 @@ class L1L2(L2):
             magnitudes += np.abs(weights[:, start : start + _COLUMNS]).sum(axis=1)
         squares = np.vecdot(weights, weights).astype(np.float64)
         share = np.ravel(self.l1_ratio)
-        return np.asarray(share * magnitudes + (1 - share) / 2 * squares)
-
-    def value(self, sums: Array) -> Array:
-        return np.where(np.equal(self.alpha, 0), 0.0, self.alpha * sums)
+        return np.asarray(2 * share * magnitudes + (1 - share) * squares)
 
     def add_gradient(
         self, blocks: Sequence[tuple[Array, Array, Array]], scale: FloatOrPerMember
@@ -384,11 +381,8 @@ class BaseStack(ABC):
         self._best, self._reasons = state.best, list(state.stop_reason)
         self._rng_states = None
         if with_random_states:
-            self._rng_states = []
-            for _, rng in self._orders:
-                self._rng_states.append(rng.get_state(legacy=False))
-            for layer_rng in self._layer_rngs:
-                self._rng_states.append(layer_rng.bit_generator.state)
+            self._rng_states = [rng.get_state(legacy=False) for _, rng in self._orders]
+            self._rng_states += [rng.bit_generator.state for rng in self._layer_rngs]
 
     def restore(self) -> None:
         """Restore the state of the last `save`."""
