@@ -68,7 +68,8 @@ class Im2Col:
         self._output_size = rows.n_outputs, columns.n_outputs
         self.window = math.prod(self._kernel_size) * n_channels
         run = columns.size * n_channels
-        self._is_transposed = run < _SHORT_RUN and run < columns.n_outputs
+        is_short = run < _SHORT_RUN and run < columns.n_outputs
+        self._is_transposed = is_short and not self._is_pointwise
         self.n_windows = math.prod(self._output_size)
         n_at_once = _CACHED_VALUES // (self.n_windows * self.window)
         self.parts = split_rows(self._batch.n_rows, n_at_once)
@@ -99,8 +100,7 @@ class Im2Col:
             Whether this is the second call for the same images.
         """
         if self._is_pointwise:
-            matrix = images.reshape(*self._members(images), -1, self.window)
-            return matrix[..., self.of_rows(rows), :]
+            return self._as_matrix(images)[..., self.of_rows(rows), :]
         name = f"columns {self._context.index}" if self._is_kept else "columns"
         columns = self._columns(name, rows)[: len(images)]
         if not (self._is_kept and is_again):
@@ -114,8 +114,7 @@ class Im2Col:
         """
         transposed = kernels.swapaxes(-1, -2)
         if self._is_pointwise:
-            matrix = images.reshape(*self._members(images), -1, self.window)
-            multiply(delta, transposed, matrix[..., self.of_rows(rows), :])
+            multiply(delta, transposed, self._as_matrix(images)[..., self.of_rows(rows), :])
             return
         columns = self._columns("columns", rows)
         matrix = self._as_matrix(columns)
@@ -183,7 +182,7 @@ class Im2Col:
         )
 
     def _as_matrix(self, columns: Array) -> Array:
-        """Return a view of columns as matrices with a row for each window."""
+        """Return a view of columns, or of images, as matrices with a row for each window."""
         if self._is_transposed:
             return columns.reshape(*self._members(columns), self.window, -1).swapaxes(-1, -2)
         return columns.reshape(*self._members(columns), -1, self.window)

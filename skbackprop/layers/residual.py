@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -190,10 +190,8 @@ def _find_steps(start: LayerContext, end: LayerContext) -> Array | None:
 
     None stands for all, also if the padding of its output is the same.
     """
-    lengths, out_lengths = start.lengths, end.lengths
-    if lengths is None or lengths is out_lengths:
-        return None
-    if out_lengths is not None and np.array_equal(lengths, out_lengths):
+    out_lengths: Any = end.lengths
+    if start.lengths is None or np.array_equal(start.lengths, out_lengths):
         return None
     is_real = (~start.padding_mask()).repeat(math.prod(end.input_shape[1:]), axis=-1)
     return is_real if end.batch.n_estimators > 1 else is_real[0]

@@ -383,7 +383,9 @@ class BoundNetwork:
         self.batch, self._layers = batch, network.executed_layers
         self._members = (batch.n_estimators,) if batch.n_estimators > 1 else ()
         trained, buffers = parameters.member_views()
-        gradients_of_layers = None if gradients is None else gradients.member_views()[0]
+        gradients_of_layers: list[ArrayDict] = [{}] * len(trained)
+        if gradients is not None:
+            gradients_of_layers = gradients.member_views()[0]
         n_rows, needs_gradient, grad_buffer = batch.n_rows, with_input_gradient, 0
         self._contexts: list[LayerContext] = []
         # None stands for the input and the output of the network.
@@ -400,9 +402,7 @@ class BoundNetwork:
                 grad_input = batch.scratch(f"delta {grad_buffer}", *x_shape)
                 # Two buffers are enough: a layer reads one while it fills the other.
                 grad_buffer = 1 - grad_buffer
-            layer_gradients: ArrayDict = {}
-            if gradients_of_layers is not None and layer.trainable:
-                layer_gradients = gradients_of_layers[number]
+            layer_gradients = gradients_of_layers[number] if layer.trainable else {}
             # A layer needs the gradient with respect to its input if a layer before it has
             # parameters that are not frozen.
             needs_gradient = needs_gradient or bool(layer_gradients)

@@ -99,9 +99,8 @@ class Rows:
         """Return whether two selections have the same rows of one table."""
         if other.X is not self.X or other.y is not self.y:
             return False
-        if self.index is None or other.index is None:
-            return self.index is other.index
-        return self.index is other.index or np.array_equal(self.index, other.index)
+        indices: Any = self.index, other.index
+        return indices[0] is indices[1] or np.array_equal(*indices)
 
 
 @dataclass
@@ -198,11 +197,7 @@ class Batches:
             n_rows.append(member_rows.n_visited(order))
             self._n_weights = max(self._n_weights, member_rows.n_weights)
             self.is_shared &= self._visits_the_same(0, i)
-        if n_rows != sorted(n_rows):
-            raise ValueError(
-                "The members of a stack must be sorted by their number of rows, the fewest first, "
-                f"got {n_rows}."
-            )
+        assert n_rows == sorted(n_rows)
         self.n_rows = np.array(n_rows)
         self.batch_sizes = np.minimum(self.n_rows, batch_size).tolist()
         self.total_weights = self._total_weights()

@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter, is_not
 from typing import Any, Literal
 
 import numpy as np
@@ -452,17 +453,11 @@ class Stack(BaseStack):
         self._steps: dict[tuple[int, int, int], Step] = {}
 
     def set_rows(self, rows: Sequence[Rows]) -> bool:
-        batches = self.batches
-        for order, last_order in zip(self.state.orders, batches.orders, strict=True):
-            if order is not last_order:
-                return False
-        for new_rows, old_rows in zip(rows, batches.rows, strict=True):
-            if (
-                new_rows.n_rows != old_rows.n_rows
-                or new_rows.is_sparse != old_rows.is_sparse
-                or new_rows.n_weights != old_rows.n_weights
-            ):
-                return False
+        batches, get_kind = self.batches, attrgetter("n_rows", "is_sparse", "n_weights")
+        if any(map(is_not, self.state.orders, batches.orders)):
+            return False
+        if list(map(get_kind, rows)) != list(map(get_kind, batches.rows)):
+            return False
         batches.set_rows(rows)
         return True
 
