@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, NamedTuple, cast
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -81,7 +82,8 @@ class Network:
         self.row_shapes, self.n_units = [input_shape], [math.prod(input_shape)]
         self.shapes: dict[str, list[Shape]] = {}
         self.widths, self.memory_per_sample_of_layers = [self.n_units[0]], list[int]()
-        self.stochastic = self.reads_sequences = False
+        self.stochastic = any(map(attrgetter("stochastic"), layers))
+        self.reads_sequences = any(map(attrgetter("reads_sequences"), layers))
         self.max_matmul_size, self.divides_rows = 0, False
         n_activations = 0
         self._weight_specs: list[ParameterSpec] = []
@@ -113,8 +115,6 @@ class Network:
             matmul_size = layer.max_matmul_size(shape)
             self.max_matmul_size = max(self.max_matmul_size, matmul_size or 0)
             self.divides_rows |= matmul_size is None
-            self.stochastic |= layer.stochastic
-            self.reads_sequences |= layer.reads_sequences
         self.memory_per_sample = 2 * self.n_units[0] + sum(self.memory_per_sample_of_layers)
         self._n_activations = n_activations + sum(self.widths)
         self.layout = ParameterLayout(all_specs)
@@ -236,46 +236,6 @@ class Network:
             self._dropout_variant = {rates: Network(self.input_shape, tuple(layers))}
         return self._dropout_variant[rates]
 
-    def bind(
-        self,
-        parameters: Parameters,
-        n_rows: int,
-        pool: BufferPool,
-        gradients: Parameters | None = None,
-        sparse: bool = False,
-        rngs: Sequence[np.random.Generator] = (),
-        with_input_gradient: bool = False,
-    ) -> BoundNetwork:
-        """Return the network bound to parameters, and to the memory of one batch shape.
-
-        Parameters
-        ----------
-        parameters : Parameters
-            The parameters of the members. They may change in place between passes.
-        n_rows : int
-            The number of rows of a batch.
-        pool : BufferPool
-            The memory for buffers.
-        gradients : Parameters or None, default=None
-            The arrays for the gradients in training; None in prediction, which needs `forward`
-            only.
-        sparse : bool, default=False
-            Whether the input is a list of CSR matrices.
-        rngs : sequence of Generator, default=()
-            The random generator of each member's stochastic layers in training.
-        with_input_gradient : bool, default=False
-            Whether `backward` is needed in prediction, for the gradient with respect to the input.
-
-        Raises
-        ------
-        TypeError
-            If the input is sparse and a layer does not take it, or if the last layer in training
-            would overwrite the raw predictions.
-        """
-        is_training, takes_padding = gradients is not None, self.takes_padding
-        batch = BatchMemory(len(parameters), n_rows, pool, is_training, takes_padding, rngs)
-        return BoundNetwork(self, batch, parameters, gradients, sparse, with_input_gradient)
-
     # ---------------------------------------------------------------------- parameters
 
     def draw_weights(
@@ -285,12 +245,10 @@ class Network:
 
         `initializer` replaces the initializers of the layers.
         """
-        shapes, weights = self.shapes.get("weights", []), []
         if initializer is not None:
-            return initializer.draw_all(rng, shapes)
-        for spec in self._weight_specs:
-            weights.append(cast(Initializer, spec.initializer).draw(rng, *spec.shape))
-        return weights
+            return initializer.draw_all(rng, self.shapes.get("weights", []))
+        specs: list[Any] = self._weight_specs  # each has an Initializer
+        return [spec.initializer.draw(rng, *spec.shape) for spec in specs]
 
     def init_parameters(
         self,
@@ -348,45 +306,66 @@ def dense_layers(
 class BoundNetwork:
     """The layers of a network bound to parameters, and to the memory of one batch shape.
 
-    `Network.bind` makes it. Each layer reads and writes the same arrays in each pass, except for
-    the input of the first layer and the output of the last one.
+    Each layer reads and writes the same arrays in each pass, except for the input of the first
+    layer and the output of the last one.
 
     Parameters
     ----------
     network : Network
         The architecture.
-    batch : BatchMemory
-        The memory that the layers share.
-    parameters, gradients, sparse, with_input_gradient
-        As in `Network.bind`.
+    parameters : Parameters
+        The parameters of the members. They may change in place between passes.
+    n_rows : int
+        The number of rows of a batch.
+    pool : BufferPool
+        The memory for buffers.
+    gradients : Parameters or None, default=None
+        The arrays for the gradients in training; None in prediction, which needs `forward` only.
+    sparse : bool, default=False
+        Whether the input is a list of CSR matrices.
+    rngs : sequence of Generator, default=()
+        The random generator of each member's stochastic layers in training.
+    with_input_gradient : bool, default=False
+        Whether `backward` is needed in prediction, for the gradient with respect to the input.
 
     Attributes
     ----------
     batch : BatchMemory
-        The row weights of the current training batch are to be set before `forward`.
+        The memory that the layers share. The row weights of the current training batch are to be
+        set before `forward`.
     delta : array of shape (n_estimators, n_rows, n_outputs)
         The gradient of the loss with respect to the raw predictions, to be set before `backward`.
     activity_loss : array of shape (n_estimators, n_rows) or None
         The sum of the layers' own losses of each row, after `forward` in training; None if no
         layer has one.
+
+    Raises
+    ------
+    TypeError
+        If the input is sparse and a layer does not take it, or if the last layer in training
+        would overwrite the raw predictions.
     """
 
     def __init__(
         self,
         network: Network,
-        batch: BatchMemory,
         parameters: Parameters,
-        gradients: Parameters | None,
-        sparse: bool,
-        with_input_gradient: bool,
+        n_rows: int,
+        pool: BufferPool,
+        gradients: Parameters | None = None,
+        sparse: bool = False,
+        rngs: Sequence[np.random.Generator] = (),
+        with_input_gradient: bool = False,
     ) -> None:
+        is_training, takes_padding = gradients is not None, network.takes_padding
+        batch = BatchMemory(len(parameters), n_rows, pool, is_training, takes_padding, rngs)
         self.batch, self._layers = batch, network.executed_layers
         self._members = (batch.n_estimators,) if batch.n_estimators > 1 else ()
         trained, buffers = parameters.member_views()
         gradients_of_layers: list[ArrayDict] = [{}] * len(trained)
         if gradients is not None:
             gradients_of_layers = gradients.member_views()[0]
-        n_rows, needs_gradient, grad_buffer = batch.n_rows, with_input_gradient, 0
+        needs_gradient, grad_buffer = with_input_gradient, 0
         self._contexts: list[LayerContext] = []
         # None stands for the input and the output of the network.
         self._forward: list[tuple[Any, Any, Any]] = []
@@ -451,7 +430,7 @@ class BoundNetwork:
         self._x_view = self._view(self._bound_layers[0][1].x_shape)
         self._out_view = self._view(shape)
         self.activity_loss = batch.activity_loss
-        if batch.is_training or with_input_gradient:
+        if is_training or with_input_gradient:
             self._bind_gradients(f"delta {grad_buffer}")
 
     def _view(self, shape: Shape) -> Shape | None:

@@ -23,7 +23,7 @@ from ..utils.arrays import (
     iter_column_blocks,
 )
 from ..utils.configurable import check_in_place
-from .network import Network
+from .network import BoundNetwork, Network
 from .rows import Batch, Batches, Chunk, Rows
 from .train_state import TrainState
 
@@ -140,8 +140,8 @@ class Step:
         self._loss: Any = stack.loss
         self.penalty, self._weights = config.penalty, state.parameters.regularized
         rngs, is_sparse = list(filter(None, state.layer_rngs)), stack.batches.is_sparse
-        self._pass = stack.network.bind(
-            state.parameters, n_rows, stack.pool, gradients, is_sparse, rngs
+        self._pass = BoundNetwork(
+            stack.network, state.parameters, n_rows, stack.pool, gradients, is_sparse, rngs
         )
         self._has_penalty = bool(np.any(self.penalty.alpha))
         self._zero_sums = np.zeros(len(state))
