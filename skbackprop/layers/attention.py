@@ -350,7 +350,12 @@ def bind_attention(
         return pool.get_for_thread("scores of a block", (block.stop - block.start, *shape))
 
     def forward() -> None:
-        padding = _mask_padding(context)
+        padding: Array | None = None
+        if context.lengths is not None:
+            # The scores of padding become -inf: an array (sequences, 1, keys, 1) of -inf and 0.
+            mask = np.where(context.padding_mask(), -np.inf, 0).astype(pool.dtype)
+            of_members = np.broadcast_to(mask, (batch.n_estimators, *mask.shape[1:]))
+            padding = of_members.reshape(-1, 1, n_steps, 1)
 
         def forward_block(block: slice) -> None:
             scores = get_scores(block) if d_heads is None else weights[block]
@@ -391,16 +396,6 @@ def bind_attention(
         np.matmul(d_scores, heads.queries[block], out=d_heads.keys[block])
 
     return forward, backward
-
-
-def _mask_padding(context: LayerContext) -> Array | None:
-    """Return an array (sequences, 1, keys, 1) of -inf for padding and 0 for steps; or None."""
-    if context.lengths is None:
-        return None
-    n_steps, batch = context.input_shape[0], context.batch
-    mask = np.where(context.padding_mask(), -np.inf, 0).astype(batch.pool.dtype)
-    of_members = np.broadcast_to(mask, (batch.n_estimators, *mask.shape[1:]))
-    return of_members.reshape(-1, 1, n_steps, 1)
 
 
 @dataclass(frozen=True)

@@ -132,14 +132,13 @@ def bind_dense(
     gradients, n_positions = context.gradients, context.x_shape[0]
     w, b = context.parameters[weights], context.parameters.get(biases)
     ones = context.batch.ones(n_positions) if gradients else None
-    is_sparse = context.is_sparse
     # For single matrices np.dot has the lowest overhead. For stacks np.matmul is slow with an
     # inner dimension of one, where the product is a multiplication.
     product: Any = np.dot if w.ndim == 2 else np.matmul
     outer_product = np.multiply if w.shape[-1] == 1 and w.ndim > 2 else product
 
     def forward(x: Any, out: Array) -> None:
-        if is_sparse:
+        if context.is_sparse:
             _multiply_sparse(x, w, out)
         else:
             product(x, w, out=out)
@@ -155,7 +154,7 @@ def bind_dense(
         delta: Array,
     ) -> None:
         if d_w is not None:
-            if is_sparse:
+            if context.is_sparse:
                 _multiply_sparse([matrix.T for matrix in x], delta, d_w)
             else:
                 product(x.swapaxes(-1, -2), delta, out=d_w)

@@ -153,11 +153,11 @@ class Chunk:
     members: slice
     batch_size: int
     batches: list[Batch]
-    x: Array | None
+    x: Any
     y: Array
     predictions: Array
-    raw_weight: Array | None = None
-    weight: Array | None = None
+    raw_weight: Any = None
+    weight: Any = None
 
 
 class Batches:
@@ -261,11 +261,15 @@ class Batches:
         n_estimators, n_rows = members.stop - members.start, batch_size * n_batches
         n_tables = 1 if self.is_shared else n_estimators
         n_inputs, n_outputs = self.rows[0].X.shape[1], self.rows[0].y.shape[1]
+        # Sparse rows are a list of matrices, of a single batch.
+        x: Any = [None] * n_tables
+        if not self.is_sparse:
+            x = self.pool.get("x", (n_tables, n_rows, n_inputs))
         chunk = Chunk(
             members,
             batch_size,
             [],
-            None if self.is_sparse else self.pool.get("x", (n_tables, n_rows, n_inputs)),
+            x,
             self.pool.get("y", (n_tables, n_rows, n_outputs)),
             self.pool.get("predictions", (n_estimators, n_rows, n_outputs)),
         )
@@ -280,7 +284,7 @@ class Batches:
             row_slice = slice(start, start + batch_size)
             chunk.batches.append(
                 Batch(
-                    [None] * n_tables if chunk.x is None else chunk.x[axis, row_slice],
+                    chunk.x if self.is_sparse else chunk.x[axis, row_slice],
                     chunk.y[axis, row_slice],
                     chunk.predictions[axis, row_slice],
                     1 / total if chunk.weight is None else chunk.weight[axis, row_slice],
@@ -295,16 +299,14 @@ class Batches:
         for i in range(len(chunk.y)):
             member = chunk.members.start + i
             if i and self._visits_the_same(member - 1, member):
-                if chunk.x is None:
-                    chunk.batches[0].x[i] = chunk.batches[0].x[i - 1]
                 for array in (chunk.x, chunk.y, chunk.raw_weight):
                     if array is not None:
                         array[i] = array[i - 1]
                 continue
             rows, order = self.rows[member], self.orders[member]
             part: Any = slice(start, stop) if order is None else order[start:stop]
-            if chunk.x is None:
-                chunk.batches[0].x[i] = rows.X[part]
+            if self.is_sparse:
+                chunk.x[i] = rows.X[part]
             else:
                 _gather(rows.X, part, chunk.x[i])
             _gather(rows.y, part, chunk.y[i])
@@ -318,8 +320,6 @@ class Batches:
 
     def _normalize_weights(self, chunk: Chunk) -> None:
         """Divide the weights by their sums, and mark batches of weight zero."""
-        assert chunk.raw_weight is not None
-        assert chunk.weight is not None
         shape = (len(chunk.y), len(chunk.batches), chunk.batch_size, self._n_weights, -1)
         weights = chunk.raw_weight.reshape(shape)
         if self._mean_over_epoch:
