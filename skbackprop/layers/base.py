@@ -160,8 +160,9 @@ class BatchMemory:
     activity_loss : array of shape (n_estimators, n_rows) or None
         The sum of the layers' own losses of each row of the current batch; None if no layer has
         asked for it.
-    open_residuals : list
-        The residual connections around the layer that is bound next.
+    open_residuals : list of namespace
+        The residual connections around the layer that is bound next. Each has the `context` of its
+        start, the current batch `x`, and the gradient `delta` with respect to its output.
     """
 
     n_estimators: int

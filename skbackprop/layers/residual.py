@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -111,8 +112,11 @@ class ResidualStart(Layer):
         return self.residual.compute_output_shape(input_shape)
 
     def bind(self, context: LayerContext) -> BoundLayer:
-        connection = ResidualArrays(context, len(context.batch.open_residuals))
-        context.batch.open_residuals.append(connection)
+        open_residuals = context.batch.open_residuals
+        # Connections that follow each other share this memory, but not nested ones.
+        delta = context.batch.scratch(f"residual {len(open_residuals)}", *context.x_shape)
+        connection = SimpleNamespace(context=context, x=None, delta=delta)
+        open_residuals.append(connection)
 
         def forward(x: Array, out: Array) -> None:
             if not np.may_share_memory(x, out):
@@ -157,32 +161,6 @@ class ResidualEnd(Layer):
                 np.multiply(delta, is_real, out=start.delta)
 
         return forward, backward
-
-
-class ResidualArrays:
-    """Arrays that the start and the end of a residual connection share.
-
-    Parameters
-    ----------
-    context : LayerContext
-        The arrays of the start.
-    depth : int
-        The number of connections around it.
-
-    Attributes
-    ----------
-    x : array of shape (n_estimators, n_rows, n_values)
-        The current batch.
-    delta : array of the same shape
-        The gradient with respect to the output of the connection.
-    """
-
-    x: Array
-
-    def __init__(self, context: LayerContext, depth: int) -> None:
-        self.context = context
-        # Connections that follow each other share this memory, but not nested ones.
-        self.delta = context.batch.scratch(f"residual {depth}", *context.x_shape)
 
 
 def _find_steps(start: LayerContext, end: LayerContext) -> Array | None:
