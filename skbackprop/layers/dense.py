@@ -325,15 +325,13 @@ class Dropout(ParameterFreeLayer):
         if context.is_sparse:
             return _bind_sparse_dropout(batch.rngs, threshold, factor)
         n_estimators, size = batch.n_estimators, math.prod(context.x_shape)
-        values = batch.pool.get("random values", (n_estimators, size), np.uint16)
         is_kept = batch.pool.get("is kept", (n_estimators, size), np.bool_)
         mask = context.scratch("mask", *context.x_shape)
         flat_mask, value = mask.reshape(n_estimators, size), batch.pool.dtype.type(factor)
 
         def forward(x: Array, out: Array) -> None:
-            for rng, values_of_member in zip(batch.rngs, values, strict=True):
-                values_of_member[...] = _draw_values(rng, size)
-            np.greater_equal(values, threshold, out=is_kept)
+            for rng, is_kept_of_member in zip(batch.rngs, is_kept, strict=True):
+                np.greater_equal(_draw_values(rng, size), threshold, out=is_kept_of_member)
             np.multiply(is_kept, value, out=flat_mask)
             np.multiply(x, mask, out=out)
 
