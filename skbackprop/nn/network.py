@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -245,10 +245,12 @@ class Network:
 
         `initializer` replaces the initializers of the layers.
         """
+        shapes, weights = self.shapes.get("weights", []), []
         if initializer is not None:
-            return initializer.draw_all(rng, self.shapes.get("weights", []))
-        specs: list[Any] = self._weight_specs  # each has an Initializer
-        return [spec.initializer.draw(rng, *spec.shape) for spec in specs]
+            return initializer.draw_all(rng, shapes)
+        for spec in self._weight_specs:
+            weights.append(cast(Initializer, spec.initializer).draw(rng, *spec.shape))
+        return weights
 
     def init_parameters(
         self,
