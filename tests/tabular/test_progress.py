@@ -200,7 +200,7 @@ def test_raises_on_checkpoints_of_other_fits(tmp_path):
     before = model.predict_proba(X)
     for other, message in [
         ({"n_estimators": 3}, "n_estimators was 2 at the checkpoint and is 3 now"),
-        ({"blend": [Ridge()]}, r"blend was None at the checkpoint and is \[Ridge\(\)\] now"),
+        ({"blend": "boosting"}, "blend was None at the checkpoint and is 'boosting' now"),
     ]:
         changed = TabularClassifier(**SMALL | other)
         with pytest.raises(ValueError, match=f"resume_from: {message}"):
