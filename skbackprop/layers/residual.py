@@ -102,6 +102,7 @@ class ResidualStart(Layer):
     residual: Residual
 
     batch_view = "flat"
+    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
     backward_reads = "output"
 
     def __repr__(self) -> str:
