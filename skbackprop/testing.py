@@ -17,7 +17,7 @@ from .layers.columns import Scale
 from .layers.dense import Dense
 from .layers.reshaping import Flatten
 from .losses.base import Loss
-from .nn.network import Network
+from .nn.network import BoundNetwork, Network
 from .nn.parameters import Parameters
 from .utils.arrays import Array, BufferPool, squeeze_member_axis
 
@@ -299,13 +299,10 @@ def _run_network(
 ) -> tuple[float, Array, Array]:
     """Return a weighted sum of raw predictions, and its gradients by parameters and input."""
     n_rows, gradients = len(X), parameters.with_arrays(np.full_like(parameters.theta, np.nan))
-    bound = network.bind(
-        parameters,
-        n_rows,
-        BufferPool(parameters.dtype),
-        gradients if is_training else None,
-        rngs=[np.random.default_rng(seed) for seed in range(len(parameters))],
-        with_input_gradient=True,
+    pool, rngs = BufferPool(parameters.dtype), map(np.random.default_rng, range(len(parameters)))
+    trained = gradients if is_training else None
+    bound = BoundNetwork(
+        network, parameters, n_rows, pool, trained, rngs=list(rngs), with_input_gradient=True
     )
     bound.batch.weight, bound.batch.total = 1 / n_rows, n_rows
     raw = squeeze_member_axis(np.empty((len(parameters), n_rows, network.n_units[-1])))

@@ -14,7 +14,7 @@ from skbackprop.activations import ACTIVATIONS, ActivationFunction, Elu, LeakyRe
 from skbackprop.initializers import GlorotUniform, VarianceScaling
 from skbackprop.layers.columns import Scale
 from skbackprop.layers.dense import Activation
-from skbackprop.nn.network import Network
+from skbackprop.nn.network import BoundNetwork, Network
 from skbackprop.testing import check_activation
 from skbackprop.utils.arrays import BufferPool
 from support import BOTH, data_for, few_epochs, quick
@@ -255,7 +255,7 @@ def test_a_saved_derivative_gives_the_same_bits(name, dtype):
     outcomes = []
     for gradients in (None, parameters.with_arrays(np.empty_like(parameters.theta))):
         pool, a = BufferPool(np.dtype(dtype)), np.empty_like(z)
-        bound = network.bind(parameters, 900, pool, gradients, with_input_gradient=True)
+        bound = BoundNetwork(network, parameters, 900, pool, gradients, with_input_gradient=True)
         bound.forward(z, a)
         bound.delta[...] = delta
         outcomes.append((a, bound.backward()))

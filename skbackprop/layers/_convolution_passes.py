@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..utils.arrays import Array, squeeze_member_axis
 from ..utils.parallel import parallel_for, split_rows
 from ._windows import AxisWindows
-from .base import BoundLayer, LayerContext, Shape, fill_padding, parallelize_sums, sum_rows
+from .base import BoundLayer, LayerContext, Shape, parallelize_sums, sum_rows
 
 # A part of a batch has at most this many values of columns, four megabytes in single precision.
 # With smaller parts, threads wait for Python's lock. The columns of a single part are kept for the
@@ -68,7 +68,8 @@ class Im2Col:
         self._output_size = rows.n_outputs, columns.n_outputs
         self.window = math.prod(self._kernel_size) * n_channels
         run = columns.size * n_channels
-        self._is_transposed = run < _SHORT_RUN and run < columns.n_outputs
+        is_short = run < _SHORT_RUN and run < columns.n_outputs
+        self._is_transposed = is_short and not self._is_pointwise
         self.n_windows = math.prod(self._output_size)
         n_at_once = _CACHED_VALUES // (self.n_windows * self.window)
         self.parts = split_rows(self._batch.n_rows, n_at_once)
@@ -99,8 +100,7 @@ class Im2Col:
             Whether this is the second call for the same images.
         """
         if self._is_pointwise:
-            matrix = images.reshape(*self._members(images), -1, self.window)
-            return matrix[..., self.of_rows(rows), :]
+            return self._as_matrix(images)[..., self.of_rows(rows), :]
         name = f"columns {self._context.index}" if self._is_kept else "columns"
         columns = self._columns(name, rows)[: len(images)]
         if not (self._is_kept and is_again):
@@ -114,8 +114,7 @@ class Im2Col:
         """
         transposed = kernels.swapaxes(-1, -2)
         if self._is_pointwise:
-            matrix = images.reshape(*self._members(images), -1, self.window)
-            multiply(delta, transposed, matrix[..., self.of_rows(rows), :])
+            multiply(delta, transposed, self._as_matrix(images)[..., self.of_rows(rows), :])
             return
         columns = self._columns("columns", rows)
         matrix = self._as_matrix(columns)
@@ -141,11 +140,6 @@ class Im2Col:
         if self._is_padded:
             np.copyto(images, padded[self._interior])
 
-    def clear_padding(self, images: Array) -> None:
-        """Set the steps after the end of each sequence to zero."""
-        if self._context.lengths is not None:
-            fill_padding(images[:, :, 0], self._context.lengths)
-
     def pad(self, x: Array, is_again: bool = False) -> Array:
         """Return images with zeros around them, and in place of the padding of sequences.
 
@@ -163,7 +157,7 @@ class Im2Col:
         if not is_again:
             interior = padded[self._interior]
             np.copyto(interior, images)
-            self.clear_padding(interior)
+            self._context.fill_padding(interior)
         return padded
 
     def _columns(self, name: str, rows: slice) -> Array:
@@ -188,7 +182,7 @@ class Im2Col:
         )
 
     def _as_matrix(self, columns: Array) -> Array:
-        """Return a view of columns as matrices with a row for each window."""
+        """Return a view of columns, or of images, as matrices with a row for each window."""
         if self._is_transposed:
             return columns.reshape(*self._members(columns), self.window, -1).swapaxes(-1, -2)
         return columns.reshape(*self._members(columns), -1, self.window)
@@ -331,7 +325,7 @@ def bind_convolution(context: LayerContext, axes: ImageWindows) -> BoundLayer:
 
         add_up(backward_rows)
         if grad_input is not None:
-            windows.clear_padding(grad_input.reshape(windows.image_shape))
+            context.fill_padding(grad_input)
 
     return forward, backward
 

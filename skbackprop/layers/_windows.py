@@ -12,7 +12,7 @@ import numpy as np
 
 from ..utils.arrays import Array
 from ..utils.validation import validate_positive_int
-from .base import Layer, Shape, as_ints, check_n_axes
+from .base import Layer, Shape, as_ints
 
 Pair: TypeAlias = tuple[int, int]
 """Numbers for height and width."""
@@ -156,7 +156,7 @@ class WindowLayer(Layer):
         ValueError
             If the input has other axes, or there are no windows.
         """
-        check_n_axes(self, input_shape)
+        self.check_n_axes(input_shape)
         windows = self.compute_windows(input_shape)
         if min(axis.n_outputs for axis in windows) < 1:
             size = " x ".join(str(axis.reach) for axis in windows)

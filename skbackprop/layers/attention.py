@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +23,6 @@ from .base import (
     draw_kernels,
     draw_normal,
     expand_layers,
-    fill_padding,
-    padding_mask,
 )
 from .dense import Dense, Dropout, bind_dense
 from .normalization import LayerNormalization
@@ -241,8 +241,10 @@ class MultiHeadAttention(AttentionLayer):
         name = str(context.index) if has_backward else "of any layer"
         heads = HeadArrays(context, self.n_heads, key_size, name)
         # Gradients are read only until the backward pass of the layer ends, so that all layers
-        # share their memory.
-        d_heads = HeadArrays(context, self.n_heads, key_size, "gradients") if has_backward else None
+        # share their memory. Without a backward pass there are none.
+        d_heads: Any = None
+        if has_backward:
+            d_heads = HeadArrays(context, self.n_heads, key_size, "gradients")
         project, project_back = bind_dense(
             context, "attention_kernels", "attention_biases", context.grad_input
         )
@@ -250,22 +252,19 @@ class MultiHeadAttention(AttentionLayer):
             context,
             "attention_output_kernels",
             "attention_output_biases",
-            None if d_heads is None else d_heads.joined,
+            d_heads.joined if has_backward else None,
         )
-        passes = AttentionPasses(context, heads, d_heads, self.is_causal)
+        attend, attend_back = bind_attention(context, heads, d_heads, self.is_causal)
 
         def forward(x: Array, out: Array) -> None:
             project(x, heads.projected)
-            passes.forward()
+            attend()
             merge(heads.joined, out)
 
         def backward(x: Array, out: Array, delta: Array) -> None:
-            assert d_heads is not None
-            if context.lengths is not None:
-                shape = -1, context.batch.n_rows, *context.input_shape
-                fill_padding(delta.reshape(shape), context.lengths)
+            context.fill_padding(delta)
             merge_back(heads.joined, None, delta)
-            passes.backward()
+            attend_back()
             project_back(x, None, d_heads.projected)
 
         return forward, backward
@@ -306,8 +305,14 @@ class HeadArrays:
         self.outputs = self.joined.reshape(-1, n_steps, n_heads, key_size).swapaxes(1, 2)
 
 
-class AttentionPasses:
-    """Passes of a = softmax(q k^T / sqrt(d)) v of all heads, block by block of sequences.
+def bind_attention(
+    context: LayerContext, heads: HeadArrays, d_heads: Any, is_causal: bool
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return the passes of a = softmax(q k^T / sqrt(d)) v of all heads.
+
+    The first one writes the outputs of all heads. The second one writes the gradients of queries,
+    keys and values from those of the outputs, and overwrites the outputs. Both divide the sequences
+    into blocks.
 
     With weights s, values v and outputs a = s v with gradient d, the gradient with respect to the
     scores is s (d v^T - sum(s d v^T)) with sums over the keys, which are sums of a d over the
@@ -327,94 +332,70 @@ class AttentionPasses:
     is_causal : bool
         Whether each step sees itself and the steps before it only.
     """
+    batch, pool = context.batch, context.batch.pool
+    n_sequences, n_heads, n_steps, key_size = heads.queries.shape
+    shape = n_heads, n_steps, n_steps
+    blocks = split_rows(n_sequences, _SCORES_AT_ONCE // math.prod(shape))
+    scale = pool.dtype.type(1 / math.sqrt(key_size))
+    if is_causal:
+        # Scores of keys after the query become -inf, and their weights 0.
+        future = np.where(np.tri(n_steps, k=-1), -np.inf, 0).astype(pool.dtype)
+    all_sums = pool.get("sums over keys", (n_sequences, n_heads, 1, n_steps))
+    ones, channel_ones = batch.ones(n_steps), batch.ones(key_size).T
+    if d_heads is not None:
+        # The backward pass reads the weights of all sequences.
+        weights = pool.get(f"attention scores {context.index}", (n_sequences, *shape))
 
-    def __init__(
-        self,
-        context: LayerContext,
-        heads: HeadArrays,
-        d_heads: HeadArrays | None,
-        is_causal: bool,
-    ) -> None:
-        self._context, self._heads, self._d_heads = context, heads, d_heads
-        self._pool = pool = context.batch.pool
-        n_sequences, n_heads, n_steps, key_size = heads.queries.shape
-        self._shape = n_heads, n_steps, n_steps
-        self._blocks = split_rows(n_sequences, _SCORES_AT_ONCE // math.prod(self._shape))
-        self._scale = pool.dtype.type(1 / math.sqrt(key_size))
-        self._future: Array | None = None
-        if is_causal:
-            # Scores of keys after the query become -inf, and their weights 0.
-            self._future = np.where(np.tri(n_steps, k=-1), -np.inf, 0).astype(pool.dtype)
-        self._sums = pool.get("sums over keys", (n_sequences, n_heads, 1, n_steps))
-        self._ones, self._channel_ones = context.batch.ones(n_steps), context.batch.ones(key_size).T
-        self._weights: Array | None = None
-        if d_heads is not None:
-            # The backward pass reads the weights of all sequences.
-            name = f"attention scores {context.index}"
-            self._weights = pool.get(name, (n_sequences, *self._shape))
+    def get_scores(block: slice) -> Array:
+        return pool.get_for_thread("scores of a block", (block.stop - block.start, *shape))
 
-    def _get_scores(self, block: slice) -> Array:
-        shape = block.stop - block.start, *self._shape
-        return self._pool.get_for_thread("scores of a block", shape)
+    def forward() -> None:
+        padding: Array | None = None
+        if context.lengths is not None:
+            # The scores of padding become -inf: an array (sequences, 1, keys, 1) of -inf and 0.
+            mask = np.where(context.padding_mask(), -np.inf, 0).astype(pool.dtype)
+            of_members = np.broadcast_to(mask, (batch.n_estimators, *mask.shape[1:]))
+            padding = of_members.reshape(-1, 1, n_steps, 1)
 
-    def forward(self) -> None:
-        """Compute the outputs of all heads."""
-        padding = _mask_padding(self._context)
-        parallel_for(lambda block: self._forward_block(block, padding), self._blocks)
+        def forward_block(block: slice) -> None:
+            scores = get_scores(block) if d_heads is None else weights[block]
+            sums = all_sums[block]
+            np.matmul(heads.keys[block], heads.queries[block].swapaxes(-1, -2), out=scores)
+            np.multiply(scores, scale, out=scores)
+            if is_causal:
+                np.add(scores, future, out=scores)
+            if padding is not None:
+                np.add(scores, padding[block], out=scores)
+            half_shape = len(scores), n_heads, n_steps - n_steps // 2, n_steps
+            halves = pool.get_for_thread("maxima of a block", half_shape)
+            np.subtract(scores, max_by_halves(scores, halves), out=scores)
+            np.exp(scores, out=scores)
+            np.matmul(ones, scores, out=sums)
+            np.divide(scores, sums, out=scores)
+            np.matmul(scores.swapaxes(-1, -2), heads.values[block], out=heads.outputs[block])
 
-    def _forward_block(self, block: slice, padding: Array | None) -> None:
-        heads, sums, (n_heads, n_steps, _) = self._heads, self._sums[block], self._shape
-        scores = self._get_scores(block) if self._weights is None else self._weights[block]
-        np.matmul(heads.keys[block], heads.queries[block].swapaxes(-1, -2), out=scores)
-        np.multiply(scores, self._scale, out=scores)
-        if self._future is not None:
-            np.add(scores, self._future, out=scores)
-        if padding is not None:
-            np.add(scores, padding[block], out=scores)
-        shape = len(scores), n_heads, n_steps - n_steps // 2, n_steps
-        halves = self._pool.get_for_thread("maxima of a block", shape)
-        np.subtract(scores, max_by_halves(scores, halves), out=scores)
-        np.exp(scores, out=scores)
-        np.matmul(self._ones, scores, out=sums)
-        np.divide(scores, sums, out=scores)
-        np.matmul(scores.swapaxes(-1, -2), heads.values[block], out=heads.outputs[block])
+        parallel_for(forward_block, blocks)
 
-    def backward(self) -> None:
-        """Compute the gradients of all heads from those of their outputs, which are overwritten."""
-        assert self._d_heads is not None
-        outputs, (n_heads, n_steps, _) = self._heads.joined, self._shape
-        np.multiply(self._d_heads.joined, outputs, out=outputs)
-        key_size = len(self._channel_ones)
-        by_head = outputs.reshape(self._context.batch.n_estimators, -1, key_size)
-        sums_by_head = self._pool.get("sums over channels", (*by_head.shape[:2], 1))
-        np.matmul(by_head, self._channel_ones, out=sums_by_head)
+    def backward() -> None:
+        np.multiply(d_heads.joined, heads.joined, out=heads.joined)
+        by_head = heads.joined.reshape(batch.n_estimators, -1, key_size)
+        sums_by_head = pool.get("sums over channels", (*by_head.shape[:2], 1))
+        np.matmul(by_head, channel_ones, out=sums_by_head)
         by_step = sums_by_head.reshape(-1, n_steps, n_heads)
-        np.copyto(self._sums[:, :, 0], by_step.swapaxes(1, 2))
-        parallel_for(self._backward_block, self._blocks)
+        np.copyto(all_sums[:, :, 0], by_step.swapaxes(1, 2))
+        parallel_for(backward_block, blocks)
 
-    def _backward_block(self, block: slice) -> None:
-        heads, d_heads = self._heads, self._d_heads
-        assert d_heads is not None
-        assert self._weights is not None
-        weights, d_scores = self._weights[block], self._get_scores(block)
-        d_outputs = d_heads.outputs[block]
+    def backward_block(block: slice) -> None:
+        d_scores, d_outputs = get_scores(block), d_heads.outputs[block]
         np.matmul(heads.values[block], d_outputs.swapaxes(-1, -2), out=d_scores)
-        np.subtract(d_scores, self._sums[block], out=d_scores)
-        np.multiply(d_scores, weights, out=d_scores)
-        np.multiply(d_scores, self._scale, out=d_scores)
-        np.matmul(weights, d_outputs, out=d_heads.values[block])
+        np.subtract(d_scores, all_sums[block], out=d_scores)
+        np.multiply(d_scores, weights[block], out=d_scores)
+        np.multiply(d_scores, scale, out=d_scores)
+        np.matmul(weights[block], d_outputs, out=d_heads.values[block])
         np.matmul(d_scores.swapaxes(-1, -2), heads.keys[block], out=d_heads.queries[block])
         np.matmul(d_scores, heads.queries[block], out=d_heads.keys[block])
 
-
-def _mask_padding(context: LayerContext) -> Array | None:
-    """Return an array (sequences, 1, keys, 1) of -inf for padding and 0 for steps; or None."""
-    if context.lengths is None:
-        return None
-    n_steps, batch = context.input_shape[0], context.batch
-    mask = np.where(padding_mask(context.lengths, n_steps), -np.inf, 0).astype(batch.pool.dtype)
-    of_members = np.broadcast_to(mask, (batch.n_estimators, *mask.shape[1:]))
-    return of_members.reshape(-1, 1, n_steps, 1)
+    return forward, backward
 
 
 @dataclass(frozen=True)

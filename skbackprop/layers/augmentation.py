@@ -12,11 +12,11 @@ import numpy as np
 
 from ..utils.arrays import Array
 from ..utils.validation import between, validate_interval
-from .base import BoundLayer, Layer, LayerContext, Shape, check_n_axes
+from .base import BoundLayer, Layer, LayerContext, ParameterFreeLayer, Shape
 
 
 @dataclass(frozen=True)
-class GaussianNoise(Layer):
+class GaussianNoise(ParameterFreeLayer):
     """Gaussian noise: out = x + stddev * e, with new standard normal numbers e for each batch.
 
     As the first layer it acts like an L2 penalty on the change of the output with the input
@@ -54,7 +54,6 @@ class GaussianNoise(Layer):
     batch_view = "flat"
     stochastic = True
     backward_reads = "neither"
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         return ()
@@ -72,7 +71,7 @@ class GaussianNoise(Layer):
         return forward, lambda x, out, delta: None
 
 
-class ImageAugmentation(Layer):
+class ImageAugmentation(ParameterFreeLayer):
     """Base class of layers that move the pixels of each image at random in training.
 
     A move is a pair of integers, for height and width. Its gradient moves by the opposite pair.
@@ -81,7 +80,6 @@ class ImageAugmentation(Layer):
     batch_view = "shaped"
     stochastic = True
     backward_reads = "neither"
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
 
     def draw_moves(self, rng: np.random.Generator, n_rows: int, input_shape: Shape) -> Array:
         """Return random moves of the images of a batch, of shape (n_rows, 2)."""
@@ -92,7 +90,7 @@ class ImageAugmentation(Layer):
         raise NotImplementedError(f"{type(self).__name__} must define move(...)")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_n_axes(self, input_shape)
+        self.check_n_axes(input_shape)
         return input_shape
 
     def bind(self, context: LayerContext) -> BoundLayer | None:

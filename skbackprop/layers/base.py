@@ -160,8 +160,9 @@ class BatchMemory:
     activity_loss : array of shape (n_estimators, n_rows) or None
         The sum of the layers' own losses of each row of the current batch; None if no layer has
         asked for it.
-    open_residuals : list
-        The residual connections around the layer that is bound next.
+    open_residuals : list of namespace
+        The residual connections around the layer that is bound next. Each has the `context` of its
+        start, the current batch `x`, and the gradient `delta` with respect to its output.
     """
 
     n_estimators: int
@@ -266,6 +267,22 @@ class LayerContext:
         """Return a view of an array with the member axis, also if all members share it."""
         return array[None] if self.batch.n_estimators == 1 or array.ndim == 2 else array
 
+    def padding_mask(self) -> Array:
+        """Return whether each step of a batch with padding is after the end of its sequence.
+
+        The mask is an array of bool of shape (n_estimators or 1, n_rows, n_steps).
+        """
+        lengths: Any = self.lengths
+        is_padding: Array = np.arange(self.input_shape[0]) >= lengths[..., None]
+        return is_padding
+
+    def fill_padding(self, sequences: Array, value: float = 0.0) -> None:
+        """Set the steps after the end of sequences, which have the input's shape, to a value."""
+        if self.lengths is not None:
+            is_padding, axes = self.padding_mask(), (1,) * (len(self.input_shape) - 1)
+            steps = sequences.reshape(-1, self.batch.n_rows, *self.input_shape)
+            np.copyto(steps, value, where=is_padding.reshape(*is_padding.shape, *axes))
+
 
 def sum_rows(matrix: Array, ones: Array, out: Array) -> None:
     """Write the sum of the rows of a matrix, or of each of several, to `out`.
@@ -340,30 +357,10 @@ def parallelize_rows(
     return parallelize_sums(call_part, [np.s_[..., rows, :] for rows in parts], *totals)
 
 
-def padding_mask(lengths: Array, n_steps: int) -> Array:
-    """Return whether each step is padding, for sequences of these lengths.
-
-    Parameters
-    ----------
-    lengths : array of int of shape (n_estimators or 1, n_rows)
-        The number of steps of each sequence, as `LayerContext.lengths` has them.
-    n_steps : int
-        The number of steps with padding.
-
-    Returns
-    -------
-    is_padding : array of bool of shape (n_estimators or 1, n_rows, n_steps)
-        True after the end of a sequence.
-    """
-    is_padding: Array = np.arange(n_steps) >= lengths[..., None]
-    return is_padding
-
-
-def fill_padding(sequences: Array, lengths: Array, value: float = 0.0) -> None:
-    """Set the steps after the end of sequences (members, rows, steps, ...) to a value."""
-    is_padding = padding_mask(lengths, sequences.shape[2])
-    axes = (1,) * (sequences.ndim - 3)
-    np.copyto(sequences, value, where=is_padding.reshape(*is_padding.shape, *axes))
+_SHAPES = {
+    1: "sequences of shape (steps,) or (steps, channels)",
+    2: "images of shape (height, width) or (height, width, channels)",
+}
 
 
 @dataclass(frozen=True)
@@ -535,6 +532,14 @@ class Layer(Configurable):
         """Return the error that says what the layer takes, and what it got."""
         return ValueError(f"{self!r} takes {expected}, got rows of shape {input_shape}.")
 
+    def check_n_axes(self, input_shape: Shape) -> None:
+        """Raise a ValueError unless rows are sequences, of one axis, or images, of two.
+
+        They may have a further axis of channels.
+        """
+        if len(input_shape) not in (self.n_axes, self.n_axes + 1):
+            raise self.input_shape_error(_SHAPES[self.n_axes], input_shape)
+
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         """Return the declarations of the layer's arrays."""
         return ()
@@ -583,6 +588,12 @@ class Layer(Configurable):
         raise NotImplementedError(f"{type(self).__name__} must define bind(context)")
 
 
+class ParameterFreeLayer(Layer):
+    """Base class of layers without parameters, which have no setting `trainable`."""
+
+    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
+
+
 def expand_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[list[Layer], Shape]:
     """Return the layers that are executed, and the shape of one row of their output.
 
@@ -599,21 +610,6 @@ def expand_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[list[Lay
             shape = part.compute_output_shape(shape)
             executed.append(part if layer.trainable else replace(part, trainable=False))
     return executed, shape
-
-
-_SHAPES = {
-    1: "sequences of shape (steps,) or (steps, channels)",
-    2: "images of shape (height, width) or (height, width, channels)",
-}
-
-
-def check_n_axes(layer: Layer, input_shape: Shape) -> None:
-    """Raise a ValueError unless rows are sequences, of one axis, or images, of two.
-
-    They may have a further axis of channels.
-    """
-    if len(input_shape) not in (layer.n_axes, layer.n_axes + 1):
-        raise layer.input_shape_error(_SHAPES[layer.n_axes], input_shape)
 
 
 def has_sequence_layer(layers: Sequence[Layer]) -> bool:

@@ -29,12 +29,12 @@ from .base import (
     BoundLayer,
     Layer,
     LayerContext,
+    ParameterFreeLayer,
     ParameterSpec,
     Shape,
-    check_n_axes,
     draw_kernels,
 )
-from .dense import Activation
+from .dense import make_activation_layers
 from .reshaping import CropOrPad, Reshape
 
 
@@ -79,7 +79,14 @@ class Convolution(WindowLayer):
         return draw_kernels(shape, rng, activation=self.activation, n_positions=n_positions)
 
     def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
-        return (self,) if self.activation is None else (self, Activation(self.activation))
+        return self, *make_activation_layers(self.activation)
+
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return *make_activation_layers(self.activation), *self.mirror_products(input_shape)
+
+    def mirror_products(self, input_shape: Shape) -> tuple[Layer, ...]:
+        """Return the layers that mirror it without its activation."""
+        raise NotImplementedError(f"{type(self).__name__} must define mirror_products(input_shape)")
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         shape = self.kernel_shape(input_shape)
@@ -188,24 +195,19 @@ class Conv1D(Convolution):
     batch_view = "sequences"
     positive_ints = ("n_filters", "dilation")
 
-    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+    def mirror_products(self, input_shape: Shape) -> tuple[Layer, ...]:
         n_channels = math.prod(input_shape[1:])
         output_shape = self.compute_output_shape(input_shape)
-        layers = _mirrored_activation(self.activation)
         if self.padding == "causal" or self.dilation > 1:
             padding: Literal["same", "causal"] = "causal" if self.padding == "causal" else "same"
-            convolution = Conv1D(n_channels, self.kernel_size, 1, padding, self.dilation)
-            return (
-                *layers,
-                *make_upsampling_layers(output_shape, (self.strides,), input_shape[:1]),
-                convolution,
-            )
+            enlarged = make_upsampling_layers(output_shape, (self.strides,), input_shape[:1])
+            return *enlarged, Conv1D(n_channels, self.kernel_size, 1, padding, self.dilation)
         image_shape = 1, *output_shape
         kernel_size, strides = (1, self.kernel_size), (1, self.strides)
         transposed = Conv2DTranspose(n_channels, kernel_size, strides, self.padding)
         shape = transposed.compute_output_shape(image_shape)[1:]
         fitted = make_crop_or_pad(shape, input_shape[:1])
-        return *layers, Reshape(image_shape), transposed, Reshape(shape), *fitted
+        return Reshape(image_shape), transposed, Reshape(shape), *fitted
 
     def compute_padding(self, n: int, size: int, stride: int) -> Pair:
         n_zeros = self.dilation * (size - 1)
@@ -214,7 +216,19 @@ class Conv1D(Convolution):
 
 
 @dataclass(frozen=True)
-class Conv2D(Convolution):
+class ImageConvolution(Convolution):
+    """Base class of convolutions of images that mix their channels."""
+
+    n_filters: int
+    kernel_size: int | Pair
+    strides: int | Pair = 1
+    padding: Literal["valid", "same"] = "valid"
+    activation: ActivationLike | None = None
+    use_bias: bool = True
+
+
+@dataclass(frozen=True)
+class Conv2D(ImageConvolution):
     """Convolution of images: z[u, v] = sum_ij x[s u + i - p, s v + j - p] W[i, j] + b, a = f(z).
 
     x[u, v] are the channels of a pixel, W[i, j] a matrix of shape (channels, n_filters) for each
@@ -276,23 +290,16 @@ class Conv2D(Convolution):
     (3, 3, 1, 4)
     """
 
-    n_filters: int
-    kernel_size: int | Pair
-    strides: int | Pair = 1
-    padding: Literal["valid", "same"] = "valid"
-    activation: ActivationLike | None = None
-    use_bias: bool = True
-
-    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+    def mirror_products(self, input_shape: Shape) -> tuple[Layer, ...]:
         n_channels = math.prod(input_shape[2:])
         output_shape = self.compute_output_shape(input_shape)
         transposed = Conv2DTranspose(n_channels, self.kernel_size, self.strides, self.padding)
         fitted = make_crop_or_pad(transposed.compute_output_shape(output_shape), input_shape[:2])
-        return *_mirrored_activation(self.activation), transposed, *fitted
+        return transposed, *fitted
 
 
 @dataclass(frozen=True)
-class Conv2DTranspose(Convolution):
+class Conv2DTranspose(ImageConvolution):
     """Transposed convolution of images, which enlarges them: the adjoint of a `Conv2D`.
 
     Each input pixel adds its channels, times the kernels, to a window of the output: with the
@@ -345,17 +352,9 @@ class Conv2DTranspose(Convolution):
     (14, 14, 16)
     """
 
-    n_filters: int
-    kernel_size: int | Pair
-    strides: int | Pair = 1
-    padding: Literal["valid", "same"] = "valid"
-    activation: ActivationLike | None = None
-    use_bias: bool = True
-
-    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+    def mirror_products(self, input_shape: Shape) -> tuple[Layer, ...]:
         n_channels = math.prod(input_shape[2:])
-        convolution = Conv2D(n_channels, self.kernel_size, self.strides, self.padding)
-        return *_mirrored_activation(self.activation), convolution
+        return (Conv2D(n_channels, self.kernel_size, self.strides, self.padding),)
 
     def compute_windows(self, input_shape: Shape) -> tuple[AxisWindows, ...]:
         """Return the windows of the convolution from the output to the input."""
@@ -379,7 +378,7 @@ class Conv2DTranspose(Convolution):
         return kernels.swapaxes(-1, -2) * math.sqrt(height * width / n_windows)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_n_axes(self, input_shape)
+        self.check_n_axes(input_shape)
         size = (axis.n_inputs for axis in self.compute_windows(input_shape))
         return *size, self.n_filters
 
@@ -445,11 +444,10 @@ class DepthwiseConv2D(Convolution):
 
     positive_ints = ()
 
-    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+    def mirror_products(self, input_shape: Shape) -> tuple[Layer, ...]:
         output_shape = self.compute_output_shape(input_shape)
         enlarged = make_upsampling_layers(output_shape, self.window_strides, input_shape[:2])
-        convolution = DepthwiseConv2D(self.kernel_size, padding="same")
-        return *_mirrored_activation(self.activation), *enlarged, convolution
+        return *enlarged, DepthwiseConv2D(self.kernel_size, padding="same")
 
     def kernel_shape(self, input_shape: Shape) -> Shape:
         return *self.window_size, math.prod(input_shape[2:])
@@ -475,7 +473,7 @@ class DepthwiseConv2D(Convolution):
 
 
 @dataclass(frozen=True)
-class UpSampling2D(Layer):
+class UpSampling2D(ParameterFreeLayer):
     """Enlarge images by repeated rows and columns: out[u, v] = x[u // size, v // size].
 
     Its gradient is the sum over the copies of each pixel.
@@ -504,13 +502,11 @@ class UpSampling2D(Layer):
 
     size: int | Pair = 2
 
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
-
     def __post_init__(self) -> None:
         validate_pairs(self, "size")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_n_axes(self, input_shape)
+        self.check_n_axes(input_shape)
         (height, width, *channels), (down, right) = input_shape, as_pair(self.size)
         return height * down, width * right, *channels
 
@@ -562,7 +558,3 @@ def make_upsampling_layers(
 def make_crop_or_pad(shape: Shape, sizes: Sequence[int]) -> tuple[Layer, ...]:
     """Return the layer that gives rows of a shape these sizes before their channels, if any."""
     return () if shape[:-1] == tuple(sizes) else (CropOrPad(tuple(sizes)),)
-
-
-def _mirrored_activation(activation: ActivationLike | None) -> tuple[Layer, ...]:
-    return () if activation is None else (Activation(activation),)

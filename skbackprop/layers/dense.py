@@ -23,6 +23,7 @@ from .base import (
     BoundLayer,
     Layer,
     LayerContext,
+    ParameterFreeLayer,
     ParameterSpec,
     Shape,
     draw_kernels,
@@ -83,12 +84,11 @@ class Dense(Layer):
     _set_elsewhere: ClassVar[frozenset[str]] = frozenset({"scope"})
 
     def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
-        linear = replace(self, scope="dense_")
-        return (linear,) if self.activation is None else (linear, Activation(self.activation))
+        return replace(self, scope="dense_"), *make_activation_layers(self.activation)
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         linear = replace(self, n_units=input_shape[-1], activation=None)
-        return (linear,) if self.activation is None else (Activation(self.activation), linear)
+        return *make_activation_layers(self.activation), linear
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return *input_shape[:-1], self.n_units
@@ -129,14 +129,13 @@ def bind_dense(
     gradients, n_positions = context.gradients, context.x_shape[0]
     w, b = context.parameters[weights], context.parameters.get(biases)
     ones = context.batch.ones(n_positions) if gradients else None
-    is_sparse = context.is_sparse
     # For single matrices np.dot has the lowest overhead. For stacks np.matmul is slow with an
     # inner dimension of one, where the product is a multiplication.
     product: Any = np.dot if w.ndim == 2 else np.matmul
     outer_product = np.multiply if w.shape[-1] == 1 and w.ndim > 2 else product
 
     def forward(x: Any, out: Array) -> None:
-        if is_sparse:
+        if context.is_sparse:
             _multiply_sparse(x, w, out)
         else:
             product(x, w, out=out)
@@ -152,7 +151,7 @@ def bind_dense(
         delta: Array,
     ) -> None:
         if d_w is not None:
-            if is_sparse:
+            if context.is_sparse:
                 _multiply_sparse([matrix.T for matrix in x], delta, d_w)
             else:
                 product(x.swapaxes(-1, -2), delta, out=d_w)
@@ -183,7 +182,7 @@ _VALUES_AT_ONCE = 1 << 17
 
 
 @dataclass(frozen=True)
-class Activation(Layer):
+class Activation(ParameterFreeLayer):
     """Activation layer: a = f(z), in place where f allows it.
 
     Parameters
@@ -207,7 +206,6 @@ class Activation(Layer):
     activation: ActivationLike
 
     batch_view = "flat"
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
 
     def __post_init__(self) -> None:
         reads = "both" if self.function.needs_preactivation else "output"
@@ -246,6 +244,11 @@ class Activation(Layer):
         return (passes[0] if gates is None else partial(passes[0], gates)), passes[1]
 
 
+def make_activation_layers(activation: ActivationLike | None) -> tuple[Layer, ...]:
+    """Return the layer of an activation, if there is one."""
+    return () if activation is None else (Activation(activation),)
+
+
 def _multiply_by_derivative(derivative: Array, a: Array, delta: Array) -> None:
     np.multiply(delta, derivative, out=delta)
 
@@ -261,7 +264,7 @@ def dropout_rng(rng: np.random.RandomState) -> np.random.Generator:
 
 
 @dataclass(frozen=True)
-class Dropout(Layer):
+class Dropout(ParameterFreeLayer):
     """Dropout layer: out = x * m, with a new random mask m for each training batch.
 
     With the rate p, m is 0 with probability p and 1 / (1 - p) otherwise (Srivastava et al. 2014,
@@ -299,7 +302,6 @@ class Dropout(Layer):
     rate: Annotated[float, between(0, 1, "left")]
 
     batch_view = "flat"
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
     stochastic = True
     takes_sparse = True
     backward_reads = "neither"
@@ -317,15 +319,13 @@ class Dropout(Layer):
         if context.is_sparse:
             return _bind_sparse_dropout(batch.rngs, threshold, factor)
         n_estimators, size = batch.n_estimators, math.prod(context.x_shape)
-        values = batch.pool.get("random values", (n_estimators, size), np.uint16)
         is_kept = batch.pool.get("is kept", (n_estimators, size), np.bool_)
         mask = context.scratch("mask", *context.x_shape)
         flat_mask, value = mask.reshape(n_estimators, size), batch.pool.dtype.type(factor)
 
         def forward(x: Array, out: Array) -> None:
-            for rng, values_of_member in zip(batch.rngs, values, strict=True):
-                values_of_member[...] = _draw_values(rng, size)
-            np.greater_equal(values, threshold, out=is_kept)
+            for rng, is_kept_of_member in zip(batch.rngs, is_kept, strict=True):
+                np.greater_equal(_draw_values(rng, size), threshold, out=is_kept_of_member)
             np.multiply(is_kept, value, out=flat_mask)
             np.multiply(x, mask, out=out)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..utils.arrays import Array
 from ..utils.validation import between
-from .base import BoundLayer, Layer, LayerContext, Shape
+from .base import BoundLayer, LayerContext, ParameterFreeLayer, Shape
 from .dense import Activation
 
 
@@ -19,7 +19,7 @@ class Bottleneck(Activation):
 
 
 @dataclass(frozen=True)
-class Sampling(Layer):
+class Sampling(ParameterFreeLayer):
     """Codes drawn from a normal distribution for each row: z = m + exp(v / 2) * e.
 
     The first half of the inputs are the means m, the second half the logarithms v of the
@@ -61,7 +61,6 @@ class Sampling(Layer):
 
     batch_view = "flat"
     stochastic = True
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1 or input_shape[0] % 2:

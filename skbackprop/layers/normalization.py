@@ -27,7 +27,6 @@ from .base import (
     LayerContext,
     ParameterSpec,
     Shape,
-    padding_mask,
     parallelize_rows,
 )
 
@@ -149,7 +148,7 @@ class BatchNormalization(Normalization):
             np.subtract(x, mean, out=normed)
             np.multiply(normed, normed, out=products)
             np.matmul(weights, products, out=variance)
-            _invert_deviation(variance, epsilon, inverse)
+            np.divide(1, np.sqrt(variance + epsilon), out=inverse)
             np.multiply(normed, inverse, out=normed)
             np.multiply(normed, gains, out=out)
             np.add(out, biases, out=out)
@@ -173,32 +172,20 @@ class BatchNormalization(Normalization):
     def _bind_statistics(
         self, context: LayerContext, mean: Array, variance: Array
     ) -> Callable[[], None]:
-        """Return the function that updates the running statistics by those of a batch.
-
-        The mean and the variance of the batch are overwritten.
-        """
+        """Return the function that updates the running statistics by those of a batch."""
         batch = context.batch
         means, variances = self._get_arrays(context.buffers, "means", "variances")
         weight = context.buffers[NUM_BATCHES_TRACKED].reshape(batch.n_estimators, 1)
-        step, shape = np.empty_like(mean), (-1,) + (1,) * (mean.ndim - 1)
+        shape = (-1,) + (1,) * (mean.ndim - 1)
 
         def update() -> None:
             np.multiply(weight, self.momentum, out=weight)
             np.add(weight, batch.total, out=weight)
             # The current batch has a share of the total weight of all batches.
             share = (batch.total / weight).astype(mean.dtype).reshape(shape)
-            rest = 1 - share
-            # With d = m - mean: mean += share * d, and
-            # variance = rest * (variance + share * d^2) + share * v
-            np.subtract(mean, means, out=step)
-            np.multiply(step, step, out=mean)
-            np.multiply(mean, share, out=mean)
-            np.add(variances, mean, out=variances)
-            np.multiply(variances, rest, out=variances)
-            np.multiply(variance, share, out=variance)
-            np.add(variances, variance, out=variances)
-            np.multiply(step, share, out=step)
-            np.add(means, step, out=means)
+            step = mean - means
+            variances[...] = (1 - share) * (variances + step**2 * share) + share * variance
+            means[...] += share * step
 
         return update
 
@@ -233,18 +220,11 @@ def _weigh_positions(context: LayerContext, equal: Array) -> Array:
     if n_positions > 1:
         weight = np.repeat(weight, n_positions, axis=-2) / n_positions
     if lengths is not None:
-        steps = ~padding_mask(lengths, n_positions)
+        steps = ~context.padding_mask()
         is_step = steps.reshape(len(lengths), -1, 1).astype(weight.dtype)
         weight = weight * (is_step if context.batch.n_estimators > 1 else is_step[0])
         weight /= weight.sum(axis=-2, keepdims=True)
     return weight
-
-
-def _invert_deviation(variance: Array, epsilon: Any, out: Array) -> None:
-    """Write 1 / sqrt(variance + epsilon) to `out`."""
-    np.add(variance, epsilon, out=out)
-    np.sqrt(out, out=out)
-    np.divide(out.dtype.type(1), out, out=out)
 
 
 @dataclass(frozen=True)
@@ -308,7 +288,7 @@ class LayerNormalization(Normalization):
             np.subtract(x, mean, out=centered)
             np.multiply(centered, centered, out=products)
             np.matmul(products, equal, out=mean)
-            _invert_deviation(mean, epsilon, inverse)
+            np.divide(1, np.sqrt(mean + epsilon), out=inverse)
             np.multiply(centered, inverse, out=centered)
             np.multiply(centered, gains, out=out)
             np.add(out, biases, out=out)

@@ -12,7 +12,7 @@ import numpy as np
 from ..utils.arrays import BLOCK, Array, max_by_halves
 from ..utils.parallel import parallel_for, split_rows
 from ._windows import AxisWindows, Pair, WindowLayer
-from .base import BoundLayer, Layer, LayerContext, Shape, check_n_axes, fill_padding, padding_mask
+from .base import BoundLayer, Layer, LayerContext, ParameterFreeLayer, Shape
 from .convolution import make_upsampling_layers
 from .reshaping import Reshape
 
@@ -124,12 +124,12 @@ class AxisPooling:
                 np.copyto(target, share)
 
 
-class WindowPooling:
-    """Pooling of windows along one axis after the other, for as many rows as fit into the cache.
+def bind_pooling(context: LayerContext, windows: Sequence[AxisWindows], is_max: bool) -> BoundLayer:
+    """Return the passes of pooling along one axis after the other.
 
-    Maxima are taken along the last axis first. So the first of several largest values of a row, and
-    the first of several rows, are the first in the order of the memory. A mean is a sum, times one
-    by the number of its values.
+    Each part of a batch has as many rows as fit into the cache. Maxima are taken along the last
+    axis first. So the first of several largest values of a row, and the first of several rows, are
+    the first in the order of the memory. A mean is a sum, times one by the number of its values.
 
     Parameters
     ----------
@@ -140,88 +140,75 @@ class WindowPooling:
     is_max : bool
         Whether windows have their maximum instead of their mean.
     """
+    batch, grad_input, sizes = context.batch, context.grad_input, [a.n_inputs for a in windows]
+    sizes.append(context.out_shape[-1])
+    parts = split_rows(batch.n_rows, 2 * BLOCK // (batch.n_estimators * math.prod(sizes)))
+    input_shape, axes, steps = (-1, batch.n_rows, *sizes), range(len(windows)), []
+    for axis in reversed(axes) if is_max else axes:
+        steps.append(AxisPooling(context, windows[axis], sizes, axis, is_max))
+        sizes[axis] = windows[axis].n_outputs
+    output_shape, first, last = (-1, batch.n_rows, *sizes), steps[0], steps[-1]
 
-    def __init__(self, context: LayerContext, windows: Sequence[AxisWindows], is_max: bool) -> None:
-        self._context, self._windows, self._is_max = context, windows, is_max
-        self._batch, n_channels = context.batch, context.out_shape[-1]
-        sizes = [*(axis.n_inputs for axis in windows), n_channels]
-        self._input_shape = tuple(sizes)
-        axes = range(len(windows))
-        self._steps: list[AxisPooling] = []
-        for axis in reversed(axes) if is_max else axes:
-            self._steps.append(AxisPooling(context, windows[axis], sizes, axis, is_max))
-            sizes[axis] = windows[axis].n_outputs
-        self._output_shape = tuple(sizes)
-        self._factor = np.ones(1) if is_max else self._compute_factor(None)
-        size = self._batch.n_estimators * math.prod(self._input_shape)
-        self._parts = split_rows(self._batch.n_rows, 2 * BLOCK // size)
-
-    def _view(self, array: Array, shape: Shape) -> Array:
-        """Return a view of a batch with the member axis, in which a row has another shape."""
-        return array.reshape(-1, self._batch.n_rows, *shape)
-
-    def _steps_of_rows(
-        self, x: Array, out: Array, rows: slice
+    def split_into_steps(
+        x: Array, out: Array, rows: slice
     ) -> list[tuple[AxisPooling, Array, Array]]:
-        """Return each step with its input and its output of some rows."""
-        first, last = self._steps[0], self._steps[-1]
-        source = self._view(x, first.input_shape)[:, rows]
-        target = self._view(out, last.output_shape)[:, rows]
+        """Return each step with its input and its output, of some rows."""
+        source = x.reshape(-1, batch.n_rows, *first.input_shape)[:, rows]
+        target = out.reshape(-1, batch.n_rows, *last.output_shape)[:, rows]
         if first is last:
             return [(first, source, target)]
-        members_and_rows = self._batch.n_estimators, rows.stop - rows.start
+        members_and_rows = batch.n_estimators, rows.stop - rows.start
         shape = *members_and_rows, *first.output_shape
-        between = self._batch.pool.get_for_thread("between axes", shape)
+        between = batch.pool.get_for_thread("between axes", shape)
         next_source = between.reshape(*members_and_rows, *last.input_shape)
         return [(first, source, between), (last, next_source, target)]
 
-    def forward(self, x: Array, out: Array) -> None:
-        """Write the pooled values of a batch."""
-        lengths, pooled = self._context.lengths, self._view(out, self._output_shape)
-        neutral = -np.inf if self._is_max else 0.0
-        x = replace_padding(self._context, self._view(x, self._input_shape), neutral)
-
-        def forward_rows(rows: slice) -> None:
-            for step, source, target in self._steps_of_rows(x, out, rows):
-                step.forward(source, target, rows)
-
-        parallel_for(forward_rows, self._parts)
-        if not self._is_max:
-            self._multiply_by_factor(pooled)
-        elif lengths is not None:
-            is_empty = np.maximum(self._windows[0].first_indices, 0) >= lengths[..., None]
-            np.copyto(pooled, 0, where=is_empty[..., None])
-
-    def _multiply_by_factor(self, pooled: Array) -> None:
-        lengths = self._context.lengths
-        factor = self._factor if lengths is None else self._compute_factor(lengths)
-        np.multiply(pooled, factor, out=pooled)
-
-    def _compute_factor(self, lengths: Array | None) -> Array:
+    def compute_factor(lengths: Array | None) -> Array:
         """Return one by the number of values of each window."""
-        factor = 1 / self._windows[0].count_values(lengths)
-        if len(self._windows) == 2:
-            factor = np.outer(factor, 1 / self._windows[1].count_values())
+        factor = 1 / windows[0].count_values(lengths)
+        if len(windows) == 2:
+            factor = np.outer(factor, 1 / windows[1].count_values())
         # NumPy multiplies by a single number faster.
         has_one_value = bool((factor == factor.flat[0]).all())
         factor = factor.ravel()[:1] if has_one_value else factor[..., None]
-        return factor.astype(self._batch.pool.dtype)
+        return factor.astype(batch.pool.dtype)
 
-    def backward(self, x: Array, out: Array, delta: Array) -> None:
-        """Write the gradient with respect to the input of a batch."""
-        grad_input, pooled = self._context.grad_input, self._view(delta, self._output_shape)
+    factor_without_padding = compute_factor(None)
+
+    def multiply_by_factor(pooled: Array) -> None:
+        lengths = context.lengths
+        factor = factor_without_padding if lengths is None else compute_factor(lengths)
+        np.multiply(pooled, factor, out=pooled)
+
+    def forward(x: Array, out: Array) -> None:
+        pooled, neutral = out.reshape(output_shape), -np.inf if is_max else 0.0
+        images = replace_padding(context, x.reshape(input_shape), neutral)
+
+        def forward_rows(rows: slice) -> None:
+            for step, source, target in split_into_steps(images, out, rows):
+                step.forward(source, target, rows)
+
+        parallel_for(forward_rows, parts)
+        if not is_max:
+            multiply_by_factor(pooled)
+        elif context.lengths is not None:
+            is_empty = np.maximum(windows[0].first_indices, 0) >= context.lengths[..., None]
+            np.copyto(pooled, 0, where=is_empty[..., None])
+
+    def backward(x: Array, out: Array, delta: Array) -> None:
         if grad_input is None:
             return
-        if not self._is_max:
-            self._multiply_by_factor(pooled)
+        if not is_max:
+            multiply_by_factor(delta.reshape(output_shape))
 
         def backward_rows(rows: slice) -> None:
-            for step, source, target in reversed(self._steps_of_rows(grad_input, delta, rows)):
+            for step, source, target in reversed(split_into_steps(grad_input, delta, rows)):
                 step.backward(target, source, rows)
 
-        parallel_for(backward_rows, self._parts)
-        if self._context.lengths is not None:
-            fill_padding(self._view(grad_input, self._input_shape), self._context.lengths)
+        parallel_for(backward_rows, parts)
+        context.fill_padding(grad_input)
+
+    return forward, backward
 
 
 def replace_padding(context: LayerContext, x: Array, value: float) -> Array:
@@ -230,19 +217,18 @@ def replace_padding(context: LayerContext, x: Array, value: float) -> Array:
         return x
     copy = context.batch.pool.get(f"without padding {context.index}", x.shape)
     np.copyto(copy, x)
-    fill_padding(copy, context.lengths, value)
+    context.fill_padding(copy, value)
     return copy
 
 
 @dataclass(frozen=True)
-class Pooling(WindowLayer):
+class Pooling(WindowLayer, ParameterFreeLayer):
     """Base class of layers that pool windows."""
 
     pool_size: int | Pair = 2
     strides: int | Pair | None = None
     padding: Literal["valid", "same"] = "valid"
 
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
     size_name = "pool_size"
     size_text = "its pool_size"
 
@@ -272,8 +258,7 @@ class Pooling(WindowLayer):
 
     def bind(self, context: LayerContext) -> BoundLayer:
         windows = self.compute_windows(context.input_shape)
-        pooling = WindowPooling(context, windows, is_max=isinstance(self, BaseMaxPooling))
-        return pooling.forward, pooling.backward
+        return bind_pooling(context, windows, is_max=isinstance(self, BaseMaxPooling))
 
 
 class BaseMaxPooling(Pooling):
@@ -461,10 +446,8 @@ class AveragePool2D(BaseAveragePooling):
     """
 
 
-class GlobalPooling(Layer):
+class GlobalPooling(ParameterFreeLayer):
     """Base class of layers that pool all positions of a row to one value for each channel."""
-
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         sizes, output_shape = input_shape[: self.n_axes], self.compute_output_shape(input_shape)
@@ -472,7 +455,7 @@ class GlobalPooling(Layer):
         return Reshape(one_position), *make_upsampling_layers(one_position, sizes, sizes)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_n_axes(self, input_shape)
+        self.check_n_axes(input_shape)
         return (math.prod(input_shape[self.n_axes :]),)
 
     def compute_output_lengths(self, lengths: Array) -> Array | None:
@@ -502,10 +485,7 @@ class BaseGlobalMaxPooling(GlobalPooling):
                 np.copyto(largest[:, rows], max_by_halves(positions[:, rows], halves))
 
             parallel_for(forward_rows, parts)
-            pooled = out.reshape(output_shape)
-            np.copyto(pooled, largest)
-            if context.lengths is not None:
-                np.copyto(pooled, 0, where=context.lengths[..., None, None] == 0)
+            np.copyto(out.reshape(output_shape), largest)
 
         def backward(x: Array, out: Array, delta: Array) -> None:
             if grad_input is None:
@@ -520,8 +500,7 @@ class BaseGlobalMaxPooling(GlobalPooling):
                 np.multiply(gradient[:, rows], share[:, rows], out=gradient[:, rows])
 
             parallel_for(backward_rows, parts)
-            if context.lengths is not None:
-                fill_padding(gradient, context.lengths)
+            context.fill_padding(grad_input)
 
         return forward, backward
 
@@ -539,7 +518,7 @@ class BaseGlobalAveragePooling(GlobalPooling):
         def compute_weights() -> Array:
             if context.lengths is None:
                 return equal
-            is_step = ~padding_mask(context.lengths, n_positions)
+            is_step = ~context.padding_mask()
             weights = is_step / np.maximum(context.lengths, 1)[..., None]
             return weights[:, :, None].astype(equal.dtype)
 

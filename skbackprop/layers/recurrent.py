@@ -44,7 +44,6 @@ from .base import (
     LayerContext,
     ParameterSpec,
     Shape,
-    check_n_axes,
     draw_kernels,
 )
 from .convolution import make_upsampling_layers
@@ -103,7 +102,7 @@ class RecurrentLayer(Layer):
         return _mirror_sequences(self, replace(same, return_sequences=True), input_shape)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_n_axes(self, input_shape)
+        self.check_n_axes(input_shape)
         return (input_shape[0], self.n_units) if self.return_sequences else (self.n_units,)
 
     def compute_output_lengths(self, lengths: Array) -> Array | None:

@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 
 from ..utils.arrays import Array
-from .base import BoundLayer, Layer, LayerContext, Shape, as_ints, fill_padding
+from .base import BoundLayer, Layer, LayerContext, ParameterFreeLayer, Shape, as_ints
 
 
-class Reshaping(Layer):
+class Reshaping(ParameterFreeLayer):
     """Base class of layers whose output is their input in another shape.
 
     The steps after the end of a sequence become zeros.
     """
 
     batch_view = "any"
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
     backward_reads = "neither"
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
@@ -35,10 +34,10 @@ class Reshaping(Layer):
         def forward(x: Array, out: Array) -> None:
             if not np.may_share_memory(x, out):
                 np.copyto(out, x.reshape(out.shape))
-            _clear_padding(context, out)
+            context.fill_padding(out)
 
         def backward(x: Array, out: Array, delta: Array) -> None:
-            _clear_padding(context, delta)
+            context.fill_padding(delta)
 
         return forward, backward
 
@@ -112,7 +111,7 @@ class Reshape(Reshaping):
 
 
 @dataclass(frozen=True)
-class Permute(Layer):
+class Permute(ParameterFreeLayer):
     """Permute the axes of each row: y[i, j] = x[j, i] for ``dims=(2, 1)``.
 
     The first axis of a sequence is that of its steps. Where it does not stay the first, padding at
@@ -141,8 +140,6 @@ class Permute(Layer):
     """
 
     dims: tuple[int, ...]
-
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
 
     def __post_init__(self) -> None:
         dims = as_ints(self.dims)
@@ -177,25 +174,19 @@ class Permute(Layer):
             permuted = out.reshape(-1, *context.out_shape)
             np.copyto(permuted, permute(x))
             if loses_steps:
-                _clear_padding(context, permuted.transpose(inverse))
+                context.fill_padding(permuted.transpose(inverse))
 
         def backward(x: Array, out: Array, delta: Array) -> None:
             if grad_input is not None:
                 np.copyto(permute(grad_input), delta.reshape(-1, *context.out_shape))
                 if loses_steps:
-                    _clear_padding(context, grad_input)
+                    context.fill_padding(grad_input)
 
         return forward, backward
 
 
-def _clear_padding(context: LayerContext, x: Array) -> None:
-    """Set the steps of the input, or of its gradient, after the end of sequences to zero."""
-    if context.lengths is not None:
-        fill_padding(x.reshape(-1, context.batch.n_rows, *context.input_shape), context.lengths)
-
-
 @dataclass(frozen=True)
-class CropOrPad(Layer):
+class CropOrPad(ParameterFreeLayer):
     """Give sequences or images another size, at their end.
 
     The decoder of an autoencoder has it where windows have left out steps or pixels at the end of
@@ -215,8 +206,6 @@ class CropOrPad(Layer):
     """
 
     sizes: tuple[int, ...]
-
-    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != len(self.sizes) + 1:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 
 from ..utils._name_types import LayerName
 from ..utils.arrays import Array
-from .base import BoundLayer, Layer, LayerContext, Shape, check_layers, expand_layers, padding_mask
+from .base import BoundLayer, Layer, LayerContext, Shape, check_layers, expand_layers
 from .embeddings import LAYERS
 
 
@@ -112,8 +113,11 @@ class ResidualStart(Layer):
         return self.residual.compute_output_shape(input_shape)
 
     def bind(self, context: LayerContext) -> BoundLayer:
-        connection = ResidualArrays(context, len(context.batch.open_residuals))
-        context.batch.open_residuals.append(connection)
+        open_residuals = context.batch.open_residuals
+        # Connections that follow each other share this memory, but not nested ones.
+        delta = context.batch.scratch(f"residual {len(open_residuals)}", *context.x_shape)
+        connection = SimpleNamespace(context=context, x=None, delta=delta)
+        open_residuals.append(connection)
 
         def forward(x: Array, out: Array) -> None:
             if not np.may_share_memory(x, out):
@@ -160,42 +164,13 @@ class ResidualEnd(Layer):
         return forward, backward
 
 
-class ResidualArrays:
-    """Arrays that the start and the end of a residual connection share.
-
-    Parameters
-    ----------
-    context : LayerContext
-        The arrays of the start.
-    depth : int
-        The number of connections around it.
-
-    Attributes
-    ----------
-    x : array of shape (n_estimators, n_rows, n_values)
-        The current batch.
-    delta : array of the same shape
-        The gradient with respect to the output of the connection.
-    """
-
-    x: Array
-
-    def __init__(self, context: LayerContext, depth: int) -> None:
-        self.context = context
-        # Connections that follow each other share this memory, but not nested ones.
-        self.delta = context.batch.scratch(f"residual {depth}", *context.x_shape)
-
-
 def _find_steps(start: LayerContext, end: LayerContext) -> Array | None:
     """Return which values of the input of a connection are no padding.
 
     None stands for all, also if the padding of its output is the same.
     """
-    lengths, out_lengths = start.lengths, end.lengths
-    if lengths is None or lengths is out_lengths:
+    out_lengths: Any = end.lengths
+    if start.lengths is None or np.array_equal(start.lengths, out_lengths):
         return None
-    if out_lengths is not None and np.array_equal(lengths, out_lengths):
-        return None
-    n_steps, *rest = end.input_shape
-    is_real = (~padding_mask(lengths, n_steps)).repeat(math.prod(rest), axis=-1)
+    is_real = (~start.padding_mask()).repeat(math.prod(end.input_shape[1:]), axis=-1)
     return is_real if end.batch.n_estimators > 1 else is_real[0]

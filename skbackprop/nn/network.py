@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -81,7 +82,8 @@ class Network:
         self.row_shapes, self.n_units = [input_shape], [math.prod(input_shape)]
         self.shapes: dict[str, list[Shape]] = {}
         self.widths, self.memory_per_sample_of_layers = [self.n_units[0]], list[int]()
-        self.stochastic = self.reads_sequences = False
+        self.stochastic = any(map(attrgetter("stochastic"), layers))
+        self.reads_sequences = any(map(attrgetter("reads_sequences"), layers))
         self.max_matmul_size, self.divides_rows = 0, False
         n_activations = 0
         self._weight_specs: list[ParameterSpec] = []
@@ -113,8 +115,6 @@ class Network:
             matmul_size = layer.max_matmul_size(shape)
             self.max_matmul_size = max(self.max_matmul_size, matmul_size or 0)
             self.divides_rows |= matmul_size is None
-            self.stochastic |= layer.stochastic
-            self.reads_sequences |= layer.reads_sequences
         self.memory_per_sample = 2 * self.n_units[0] + sum(self.memory_per_sample_of_layers)
         self._n_activations = n_activations + sum(self.widths)
         self.layout = ParameterLayout(all_specs)
@@ -236,46 +236,6 @@ class Network:
             self._dropout_variant = {rates: Network(self.input_shape, tuple(layers))}
         return self._dropout_variant[rates]
 
-    def bind(
-        self,
-        parameters: Parameters,
-        n_rows: int,
-        pool: BufferPool,
-        gradients: Parameters | None = None,
-        sparse: bool = False,
-        rngs: Sequence[np.random.Generator] = (),
-        with_input_gradient: bool = False,
-    ) -> BoundNetwork:
-        """Return the network bound to parameters, and to the memory of one batch shape.
-
-        Parameters
-        ----------
-        parameters : Parameters
-            The parameters of the members. They may change in place between passes.
-        n_rows : int
-            The number of rows of a batch.
-        pool : BufferPool
-            The memory for buffers.
-        gradients : Parameters or None, default=None
-            The arrays for the gradients in training; None in prediction, which needs `forward`
-            only.
-        sparse : bool, default=False
-            Whether the input is a list of CSR matrices.
-        rngs : sequence of Generator, default=()
-            The random generator of each member's stochastic layers in training.
-        with_input_gradient : bool, default=False
-            Whether `backward` is needed in prediction, for the gradient with respect to the input.
-
-        Raises
-        ------
-        TypeError
-            If the input is sparse and a layer does not take it, or if the last layer in training
-            would overwrite the raw predictions.
-        """
-        is_training, takes_padding = gradients is not None, self.takes_padding
-        batch = BatchMemory(len(parameters), n_rows, pool, is_training, takes_padding, rngs)
-        return BoundNetwork(self, batch, parameters, gradients, sparse, with_input_gradient)
-
     # ---------------------------------------------------------------------- parameters
 
     def draw_weights(
@@ -348,103 +308,100 @@ def dense_layers(
 class BoundNetwork:
     """The layers of a network bound to parameters, and to the memory of one batch shape.
 
-    `Network.bind` makes it. Each layer reads and writes the same arrays in each pass, except for
-    the input of the first layer and the output of the last one.
+    Each layer reads and writes the same arrays in each pass, except for the input of the first
+    layer and the output of the last one.
 
     Parameters
     ----------
     network : Network
         The architecture.
-    batch : BatchMemory
-        The memory that the layers share.
-    parameters, gradients, sparse, with_input_gradient
-        As in `Network.bind`.
+    parameters : Parameters
+        The parameters of the members. They may change in place between passes.
+    n_rows : int
+        The number of rows of a batch.
+    pool : BufferPool
+        The memory for buffers.
+    gradients : Parameters or None, default=None
+        The arrays for the gradients in training; None in prediction, which needs `forward` only.
+    sparse : bool, default=False
+        Whether the input is a list of CSR matrices.
+    rngs : sequence of Generator, default=()
+        The random generator of each member's stochastic layers in training.
+    with_input_gradient : bool, default=False
+        Whether `backward` is needed in prediction, for the gradient with respect to the input.
 
     Attributes
     ----------
     batch : BatchMemory
-        The row weights of the current training batch are to be set before `forward`.
+        The memory that the layers share. The row weights of the current training batch are to be
+        set before `forward`.
     delta : array of shape (n_estimators, n_rows, n_outputs)
         The gradient of the loss with respect to the raw predictions, to be set before `backward`.
     activity_loss : array of shape (n_estimators, n_rows) or None
         The sum of the layers' own losses of each row, after `forward` in training; None if no
         layer has one.
+
+    Raises
+    ------
+    TypeError
+        If the input is sparse and a layer does not take it, or if the last layer in training
+        would overwrite the raw predictions.
     """
 
     def __init__(
         self,
         network: Network,
-        batch: BatchMemory,
         parameters: Parameters,
-        gradients: Parameters | None,
-        sparse: bool,
-        with_input_gradient: bool,
+        n_rows: int,
+        pool: BufferPool,
+        gradients: Parameters | None = None,
+        sparse: bool = False,
+        rngs: Sequence[np.random.Generator] = (),
+        with_input_gradient: bool = False,
     ) -> None:
+        is_training, takes_padding = gradients is not None, network.takes_padding
+        batch = BatchMemory(len(parameters), n_rows, pool, is_training, takes_padding, rngs)
         self.batch, self._layers = batch, network.executed_layers
         self._members = (batch.n_estimators,) if batch.n_estimators > 1 else ()
-        self._contexts = self._make_contexts(parameters, gradients, sparse, with_input_gradient)
-        self._bind_layers()
-        self.activity_loss = batch.activity_loss
-        if batch.is_training or with_input_gradient:
-            self._bind_gradients()
-
-    def _make_contexts(
-        self,
-        parameters: Parameters,
-        gradients: Parameters | None,
-        is_sparse: bool,
-        needs_gradient: bool,
-    ) -> list[LayerContext]:
-        """Return the arrays of each layer.
-
-        A layer needs the gradient with respect to its input if a layer before it has parameters
-        that are not frozen.
-        """
-        n_rows, contexts, self._grad_buffer = self.batch.n_rows, [], 0
         trained, buffers = parameters.member_views()
-        all_gradients = None if gradients is None else gradients.member_views()[0]
-        for number, layer, input_shape, x_shape, out_shape in self._layers:
-            x_shape, reads = (n_rows * x_shape[0], *x_shape[1:]), layer.backward_reads
-            grad_input = None
-            if needs_gradient and reads == "input":
-                grad_input = self.batch.scratch(f"delta {self._grad_buffer}", *x_shape)
-                # Two buffers are enough: a layer reads one while it fills the other.
-                self._grad_buffer = 1 - self._grad_buffer
-            layer_gradients: ArrayDict = {}
-            if all_gradients is not None and layer.trainable:
-                layer_gradients = all_gradients[number]
-            needs_gradient = needs_gradient or bool(layer_gradients)
-            contexts.append(
-                LayerContext(
-                    self.batch,
-                    number,
-                    input_shape,
-                    x_shape,
-                    (n_rows * out_shape[0], *out_shape[1:]),
-                    trained[number],
-                    layer_gradients,
-                    buffers[number],
-                    grad_input,
-                    is_sparse,
-                    needs_gradient,
-                )
-            )
-            is_sparse = is_sparse and reads != "input"
-        return contexts
-
-    def _bind_layers(self) -> None:
-        """Bind the layers to their input and output arrays.
-
-        Elementwise layers work in place, unless a backward pass reads their input.
-        """
+        gradients_of_layers: list[ArrayDict] = [{}] * len(trained)
+        if gradients is not None:
+            gradients_of_layers = gradients.member_views()[0]
+        needs_gradient, grad_buffer = with_input_gradient, 0
+        self._contexts: list[LayerContext] = []
         # None stands for the input and the output of the network.
         self._forward: list[tuple[Any, Any, Any]] = []
-        self._bound_layers: list[tuple[ExecutedLayer, LayerContext, Any, Any, Any]] = []
+        self._bound_layers: list[tuple[Layer, LayerContext, Any, Any, Any]] = []
         x: Any = None
         shape: Shape = ()
         can_overwrite = False
-        for executed_layer, context in zip(self._layers, self._contexts, strict=True):
-            layer, reads = executed_layer.layer, executed_layer.layer.backward_reads
+        for number, layer, input_shape, x_shape, out_shape in self._layers:
+            reads, is_view, grad_input = layer.backward_reads, layer.batch_view == "any", None
+            x_shape = n_rows * x_shape[0], *x_shape[1:]
+            out_shape = n_rows * out_shape[0], *out_shape[1:]
+            if needs_gradient and reads == "input":
+                grad_input = batch.scratch(f"delta {grad_buffer}", *x_shape)
+                # Two buffers are enough: a layer reads one while it fills the other.
+                grad_buffer = 1 - grad_buffer
+            layer_gradients = gradients_of_layers[number] if layer.trainable else {}
+            # A layer needs the gradient with respect to its input if a layer before it has
+            # parameters that are not frozen.
+            needs_gradient = needs_gradient or bool(layer_gradients)
+            context = LayerContext(
+                batch,
+                number,
+                input_shape,
+                x_shape,
+                out_shape,
+                trained[number],
+                layer_gradients,
+                buffers[number],
+                grad_input,
+                sparse,
+                needs_gradient,
+            )
+            self._contexts.append(context)
+            sparse = sparse and reads != "input"
             passes = layer.bind(context)
             if passes is None:
                 continue
@@ -452,29 +409,31 @@ class BoundNetwork:
                 raise TypeError(
                     f"{type(layer).__name__} does not accept sparse input. Pass X.toarray()."
                 )
-            if isinstance(x, np.ndarray) and shape != context.x_shape:
-                x = x.reshape(*self._members, *context.x_shape)
+            if isinstance(x, np.ndarray) and shape != x_shape:
+                x = x.reshape(*self._members, *x_shape)
             if reads == "both" and not can_overwrite:
-                copy = context.scratch("input", *context.x_shape)
+                copy = context.scratch("input", *x_shape)
                 self._forward.append((_copy, x, copy))
                 x = copy
-            is_view, out = layer.batch_view == "any", None
+            # Elementwise layers work in place, unless a backward pass reads their input.
+            out = None
             if is_view or (can_overwrite and reads in ("output", "neither")):
-                out = x
-                if context.x_shape != context.out_shape:
-                    out = x.reshape(*self._members, *context.out_shape)
-            elif context.is_sparse and reads != "input":
-                out = [None] * self.batch.n_estimators
-            elif context is not self._contexts[-1]:
-                out = context.scratch("output", *context.out_shape)
+                out = x if x_shape == out_shape else x.reshape(*self._members, *out_shape)
+            elif sparse:
+                out = [None] * batch.n_estimators
+            elif len(self._contexts) < len(self._layers):
+                out = context.scratch("output", *out_shape)
             self._forward.append((passes[0], x, out))
-            self._bound_layers.append((executed_layer, context, passes[1], x, out))
-            x, shape = out, context.out_shape
+            self._bound_layers.append((layer, context, passes[1], x, out))
+            x, shape = out, out_shape
             if not is_view:
                 can_overwrite = reads in ("input", "neither") and isinstance(x, np.ndarray)
         self._forward[-1] = *self._forward[-1][:2], None
         self._x_view = self._view(self._bound_layers[0][1].x_shape)
-        self._out_view = self._view(self._bound_layers[-1][1].out_shape)
+        self._out_view = self._view(shape)
+        self.activity_loss = batch.activity_loss
+        if is_training or with_input_gradient:
+            self._bind_gradients(f"delta {grad_buffer}")
 
     def _view(self, shape: Shape) -> Shape | None:
         """Return the shape in which a layer views rows of shape (n_rows, n_units), if another."""
@@ -483,9 +442,12 @@ class BoundNetwork:
         # -1 stands for the members, or for one if all of them share the rows.
         return (-1, *shape) if self._members else shape
 
-    def _bind_gradients(self) -> None:
-        """Bind each layer to the gradient with respect to its output, if it needs one."""
-        (_, layer, *_), context, *_ = self._bound_layers[-1]
+    def _bind_gradients(self, name: str) -> None:
+        """Bind each layer to the gradient with respect to its output, if it needs one.
+
+        `name` is that of the memory for the gradient with respect to the raw predictions.
+        """
+        layer, context, *_ = self._bound_layers[-1]
         if layer.backward_reads in ("output", "both"):
             raise TypeError(
                 f"{type(layer).__name__} cannot be the last layer in training, because it "
@@ -493,7 +455,7 @@ class BoundNetwork:
             )
         n_rows = self.batch.n_rows
         shape = n_rows, math.prod(context.out_shape) // n_rows
-        self.delta = delta = self.batch.scratch(f"delta {self._grad_buffer}", *shape)
+        self.delta = delta = self.batch.scratch(name, *shape)
         self._backward: list[tuple[Any, Any, Any, Array]] = []
         for _, context, backward, x, out in reversed(self._bound_layers):
             if context.has_backward:

@@ -102,7 +102,7 @@ class Predictor:
 
     def _bind(self, n_rows: int, is_sparse: bool) -> list[tuple[slice, BoundNetwork]]:
         """Return the networks bound to buffers for a block: all members, or a few at a time."""
-        local = vars(self._threads)
+        local, network = vars(self._threads), self.network
         networks: dict[Any, list[tuple[slice, BoundNetwork]]] = local.setdefault("networks", {})
         key = n_rows, is_sparse
         if key not in networks:
@@ -110,13 +110,13 @@ class Predictor:
                 networks.clear()
             pool = local.setdefault("pool", BufferPool(self.parameters.dtype))
             max_values = _BLOCK_VALUES if self._rows_at_once is None else _FEW_VALUES
-            n_units, n = self.network.activations_per_sample(is_sparse), len(self.parameters)
+            n_units, n = network.activations_per_sample(is_sparse), len(self.parameters)
             n_together = max(1, max_values // (n_units * n_rows))
             networks[key] = []
             for start in range(0, n, n_together):
                 members = slice(start, min(start + n_together, n))
                 parameters = self.parameters.members(members)
-                bound_network = self.network.bind(parameters, n_rows, pool, sparse=is_sparse)
+                bound_network = BoundNetwork(network, parameters, n_rows, pool, sparse=is_sparse)
                 networks[key].append((members, bound_network))
         return networks[key]
 
@@ -158,8 +158,8 @@ def compute_input_gradients(
         part = slice(start, min(start + n_rows, n))
         size = part.stop - part.start
         if size not in passes:
-            passes[size] = network.bind(
-                parameters, size, pool, sparse=is_sparse, with_input_gradient=True
+            passes[size] = BoundNetwork(
+                network, parameters, size, pool, sparse=is_sparse, with_input_gradient=True
             )
         x = [X[part]] if is_sparse else X[part].astype(dtype, copy=False)
         predictions = pool.get("predictions", (len(parameters), size, network.n_units[-1]))

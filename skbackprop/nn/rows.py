@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -98,9 +99,8 @@ class Rows:
         """Return whether two selections have the same rows of one table."""
         if other.X is not self.X or other.y is not self.y:
             return False
-        if self.index is None or other.index is None:
-            return self.index is other.index
-        return self.index is other.index or np.array_equal(self.index, other.index)
+        indices: Any = self.index, other.index
+        return indices[0] is indices[1] or np.array_equal(*indices)
 
 
 @dataclass
@@ -153,11 +153,11 @@ class Chunk:
     members: slice
     batch_size: int
     batches: list[Batch]
-    x: Array | None
+    x: Any
     y: Array
     predictions: Array
-    raw_weight: Array | None = None
-    weight: Array | None = None
+    raw_weight: Any = None
+    weight: Any = None
 
 
 class Batches:
@@ -197,11 +197,7 @@ class Batches:
             n_rows.append(member_rows.n_visited(order))
             self._n_weights = max(self._n_weights, member_rows.n_weights)
             self.is_shared &= self._visits_the_same(0, i)
-        if n_rows != sorted(n_rows):
-            raise ValueError(
-                "The members of a stack must be sorted by their number of rows, the fewest first, "
-                f"got {n_rows}."
-            )
+        assert n_rows == sorted(n_rows)
         self.n_rows = np.array(n_rows)
         self.batch_sizes = np.minimum(self.n_rows, batch_size).tolist()
         self.total_weights = self._total_weights()
@@ -238,19 +234,17 @@ class Batches:
 
     def _plan(self) -> None:
         """Split an epoch into chunks by group and batch size, and where a chunk is full."""
-        n_rows, n_estimators = self.n_rows.tolist(), len(self.rows)
+        n_rows = self.n_rows.tolist()
         buffers: dict[tuple[int, int, int, int], Chunk] = {}
-        n_done, first_rows = [0] * n_estimators, self.rows[0]
+        n_done, first_rows = [0] * len(n_rows), self.rows[0]
         n_columns = max(first_rows.X.shape[1], first_rows.y.shape[1])
         row_bytes = n_columns * self.pool.dtype.itemsize
         while n_done != n_rows:
             # The size of each member's next batch; members with equal sizes form a group.
             sizes = np.minimum(self.batch_sizes, np.subtract(n_rows, n_done)).tolist()
-            start = 0
-            while start < n_estimators:
-                size, position, stop = sizes[start], n_done[start], start + 1
-                while stop < n_estimators and (sizes[stop], n_done[stop]) == (size, position):
-                    stop += 1
+            stop = 0
+            for (size, position), group in groupby(list(zip(sizes, n_done, strict=True))):
+                start, stop = stop, stop + len(list(group))
                 if size:
                     # The first member has the fewest rows.
                     n_full = (n_rows[start] - position) // size
@@ -261,18 +255,21 @@ class Batches:
                         buffers[key] = self._allocate(slice(start, stop), size, n_batches)
                     self._chunks.append((position, buffers[key]))
                     n_done[start:stop] = [position + size * n_batches] * (stop - start)
-                start = stop
 
     def _allocate(self, members: slice, batch_size: int, n_batches: int) -> Chunk:
         """Return a chunk of undefined content."""
         n_estimators, n_rows = members.stop - members.start, batch_size * n_batches
         n_tables = 1 if self.is_shared else n_estimators
         n_inputs, n_outputs = self.rows[0].X.shape[1], self.rows[0].y.shape[1]
+        # Sparse rows are a list of matrices, of a single batch.
+        x: Any = [None] * n_tables
+        if not self.is_sparse:
+            x = self.pool.get("x", (n_tables, n_rows, n_inputs))
         chunk = Chunk(
             members,
             batch_size,
             [],
-            None if self.is_sparse else self.pool.get("x", (n_tables, n_rows, n_inputs)),
+            x,
             self.pool.get("y", (n_tables, n_rows, n_outputs)),
             self.pool.get("predictions", (n_estimators, n_rows, n_outputs)),
         )
@@ -287,7 +284,7 @@ class Batches:
             row_slice = slice(start, start + batch_size)
             chunk.batches.append(
                 Batch(
-                    [None] * n_tables if chunk.x is None else chunk.x[axis, row_slice],
+                    chunk.x if self.is_sparse else chunk.x[axis, row_slice],
                     chunk.y[axis, row_slice],
                     chunk.predictions[axis, row_slice],
                     1 / total if chunk.weight is None else chunk.weight[axis, row_slice],
@@ -302,16 +299,14 @@ class Batches:
         for i in range(len(chunk.y)):
             member = chunk.members.start + i
             if i and self._visits_the_same(member - 1, member):
-                if chunk.x is None:
-                    chunk.batches[0].x[i] = chunk.batches[0].x[i - 1]
                 for array in (chunk.x, chunk.y, chunk.raw_weight):
                     if array is not None:
                         array[i] = array[i - 1]
                 continue
             rows, order = self.rows[member], self.orders[member]
             part: Any = slice(start, stop) if order is None else order[start:stop]
-            if chunk.x is None:
-                chunk.batches[0].x[i] = rows.X[part]
+            if self.is_sparse:
+                chunk.x[i] = rows.X[part]
             else:
                 _gather(rows.X, part, chunk.x[i])
             _gather(rows.y, part, chunk.y[i])
@@ -325,8 +320,6 @@ class Batches:
 
     def _normalize_weights(self, chunk: Chunk) -> None:
         """Divide the weights by their sums, and mark batches of weight zero."""
-        assert chunk.raw_weight is not None
-        assert chunk.weight is not None
         shape = (len(chunk.y), len(chunk.batches), chunk.batch_size, self._n_weights, -1)
         weights = chunk.raw_weight.reshape(shape)
         if self._mean_over_epoch:

@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter, is_not
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..utils.arrays import (
     iter_column_blocks,
 )
 from ..utils.configurable import check_in_place
-from .network import Network
+from .network import BoundNetwork, Network
 from .rows import Batch, Batches, Chunk, Rows
 from .train_state import TrainState
 
@@ -92,10 +93,7 @@ class L1L2(L2):
             magnitudes += np.abs(weights[:, start : start + _COLUMNS]).sum(axis=1)
         squares = np.vecdot(weights, weights).astype(np.float64)
         share = np.ravel(self.l1_ratio)
-        return np.asarray(share * magnitudes + (1 - share) / 2 * squares)
-
-    def value(self, sums: Array) -> Array:
-        return np.where(np.equal(self.alpha, 0), 0.0, self.alpha * sums)
+        return np.asarray(2 * share * magnitudes + (1 - share) * squares)
 
     def add_gradient(
         self, blocks: Sequence[tuple[Array, Array, Array]], scale: FloatOrPerMember
@@ -142,8 +140,8 @@ class Step:
         self._loss: Any = stack.loss
         self.penalty, self._weights = config.penalty, state.parameters.regularized
         rngs, is_sparse = list(filter(None, state.layer_rngs)), stack.batches.is_sparse
-        self._pass = stack.network.bind(
-            state.parameters, n_rows, stack.pool, gradients, is_sparse, rngs
+        self._pass = BoundNetwork(
+            stack.network, state.parameters, n_rows, stack.pool, gradients, is_sparse, rngs
         )
         self._has_penalty = bool(np.any(self.penalty.alpha))
         self._zero_sums = np.zeros(len(state))
@@ -384,11 +382,8 @@ class BaseStack(ABC):
         self._best, self._reasons = state.best, list(state.stop_reason)
         self._rng_states = None
         if with_random_states:
-            self._rng_states = []
-            for _, rng in self._orders:
-                self._rng_states.append(rng.get_state(legacy=False))
-            for layer_rng in self._layer_rngs:
-                self._rng_states.append(layer_rng.bit_generator.state)
+            self._rng_states = [rng.get_state(legacy=False) for _, rng in self._orders]
+            self._rng_states += [rng.bit_generator.state for rng in self._layer_rngs]
 
     def restore(self) -> None:
         """Restore the state of the last `save`."""
@@ -458,17 +453,11 @@ class Stack(BaseStack):
         self._steps: dict[tuple[int, int, int], Step] = {}
 
     def set_rows(self, rows: Sequence[Rows]) -> bool:
-        batches = self.batches
-        for order, last_order in zip(self.state.orders, batches.orders, strict=True):
-            if order is not last_order:
-                return False
-        for new_rows, old_rows in zip(rows, batches.rows, strict=True):
-            if (
-                new_rows.n_rows != old_rows.n_rows
-                or new_rows.is_sparse != old_rows.is_sparse
-                or new_rows.n_weights != old_rows.n_weights
-            ):
-                return False
+        batches, get_kind = self.batches, attrgetter("n_rows", "is_sparse", "n_weights")
+        if any(map(is_not, self.state.orders, batches.orders)):
+            return False
+        if list(map(get_kind, rows)) != list(map(get_kind, batches.rows)):
+            return False
         batches.set_rows(rows)
         return True
 

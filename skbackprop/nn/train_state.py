@@ -155,9 +155,8 @@ class TrainState:
 
     def copy(self) -> Self:
         """Return a copy that shares nothing but the random states."""
-        orders = {id(order): None if order is None else order.copy() for order in self.orders}
         state = self._map(self.parameters.copy(), lambda array: array.copy(), list)
-        state.orders = [orders[id(order)] for order in self.orders]
+        state.orders = copy.deepcopy(self.orders)  # members that share an order share its copy
         state.history = [list(records) for records in self.history]
         return state
 

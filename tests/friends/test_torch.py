@@ -14,7 +14,7 @@ from skbackprop.layers import (
     Scale,
     SimpleRNN,
 )
-from skbackprop.nn.network import Network
+from skbackprop.nn.network import BoundNetwork, Network
 from skbackprop.nn.prediction import compute_input_gradients
 from skbackprop.utils.arrays import BufferPool
 from support.shaped import drawn_parameters
@@ -113,7 +113,7 @@ def test_outputs_and_gradients_equal_those_of_torch(input_shape, layer, make):
     X = rng.randn(N_ROWS, *input_shape)
     slope = rng.randn(N_ROWS, network.n_units[-1])
     gradients = parameters.with_arrays(np.empty_like(parameters.theta))
-    built = network.bind(parameters, N_ROWS, BufferPool(np.dtype(float)), gradients)
+    built = BoundNetwork(network, parameters, N_ROWS, BufferPool(np.dtype(float)), gradients)
     scores = np.empty_like(slope)
     built.forward(X.reshape(N_ROWS, -1), scores)
     built.delta[...] = slope

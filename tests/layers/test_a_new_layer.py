@@ -14,7 +14,7 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import BatchNormalization, LayerNormalization
 from skbackprop.layers.base import Layer, ParameterSpec
 from skbackprop.layers.dense import Activation, Dense, Dropout, HiddenDropout
-from skbackprop.nn.network import Network
+from skbackprop.nn.network import BoundNetwork, Network
 from skbackprop.nn.prediction import predict_raw
 from skbackprop.optimizers import AdamW
 from skbackprop.utils.arrays import BufferPool
@@ -135,7 +135,8 @@ def test_a_prediction_is_what_training_has_computed(new):
     parameters.theta[...] = np.random.RandomState(0).randn(*parameters.theta.shape)
     gradients = parameters.with_arrays(np.empty_like(parameters.theta))
     scores = np.empty((2, 9, 2))
-    network.bind(parameters, 9, BufferPool(np.dtype(float)), gradients).forward(table.X, scores)
+    pool = BufferPool(np.dtype(float))
+    BoundNetwork(network, parameters, 9, pool, gradients).forward(table.X, scores)
     assert_same_bits(predict_raw(network, parameters, table.X), scores)
 
 

@@ -11,7 +11,7 @@ from skbackprop import BackpropClassifier
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import Dense, Dropout, Scale
 from skbackprop.layers.dense import dropout_rng
-from skbackprop.nn.network import Network
+from skbackprop.nn.network import BoundNetwork, Network
 from skbackprop.nn.prediction import predict_raw
 from skbackprop.training.architecture import validate_dropout
 from skbackprop.utils.arrays import BufferPool
@@ -97,7 +97,8 @@ def test_sparse_dropout_drops_stored_entries(n_sources):
     parameters = some_parameters(network, [0, 1])
     rngs = [np.random.default_rng(seed) for seed in (5, 6)]
     gradients, pool = parameters.with_arrays(parameters.theta.copy()), BufferPool(np.dtype(float))
-    network.bind(parameters, 20, pool, gradients, sparse=True, rngs=rngs).forward(tables, scores)
+    bound = BoundNetwork(network, parameters, 20, pool, gradients, sparse=True, rngs=rngs)
+    bound.forward(tables, scores)
     for member, seed in enumerate((5, 6)):
         dropped = tables[member % n_sources].copy()
         dropped.data *= naive_mask(np.random.default_rng(seed), 0.4, dropped.data.shape)

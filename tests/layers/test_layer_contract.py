@@ -53,7 +53,7 @@ from skbackprop.layers.base import expand_layers
 from skbackprop.layers.columns import BlockDiagonalDense, Scale
 from skbackprop.layers.latent import Sampling
 from skbackprop.layers.reshaping import CropOrPad, Flatten
-from skbackprop.nn.network import Network
+from skbackprop.nn.network import BoundNetwork, Network
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.testing import check_gradient
@@ -390,7 +390,7 @@ def test_a_bound_network_follows_arrays_that_change_in_place(name, n_estimators)
     for buffer in other.buffers.values():
         buffer += 0.3
     scores = np.empty((n_estimators, 9, N_TARGETS))
-    bound = network.bind(parameters, 9, BufferPool(np.dtype(float)))
+    bound = BoundNetwork(network, parameters, 9, BufferPool(np.dtype(float)))
     parameters.theta[...] = other.theta
     for key, array in other.buffers.items():
         parameters.buffers[key][...] = array

@@ -19,7 +19,7 @@ from skbackprop.layers import (
     Residual,
     Scale,
 )
-from skbackprop.layers.base import Layer, fill_padding
+from skbackprop.layers.base import Layer
 from skbackprop.nn.network import Network
 from skbackprop.nn.prediction import predict_raw
 from skbackprop.persistence import load, save
@@ -96,8 +96,7 @@ class FillPadding(Layer):
     def bind(self, context):
         def forward(x, out):
             np.copyto(out, x)
-            if context.lengths is not None:
-                fill_padding(out.reshape(-1, *context.x_shape), context.lengths, self.value)
+            context.fill_padding(out, self.value)
 
         return forward, lambda x, out, delta: None
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from skbackprop.layers.base import FROZEN, expand_layers
 from skbackprop.layers.reshaping import Flatten
-from skbackprop.nn.network import Network, dense_layers
+from skbackprop.nn.network import BoundNetwork, Network, dense_layers
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
 from skbackprop.testing import check_gradient
 from skbackprop.utils.arrays import BufferPool, squeeze_member_axis
@@ -52,13 +52,9 @@ def run_step(network, parameters, x, delta, rngs=()):
     delta = delta.astype(dtype).reshape(n_estimators, -1, network.n_units[-1])
     x = x.astype(dtype).reshape(-1, delta.shape[1], network.n_units[0])
     gradients = parameters.with_arrays(np.full_like(parameters.theta, np.nan))
-    bound = network.bind(
-        parameters,
-        delta.shape[1],
-        BufferPool(dtype),
-        gradients,
-        rngs=rngs,
-        with_input_gradient=True,
+    n_rows, pool = delta.shape[1], BufferPool(dtype)
+    bound = BoundNetwork(
+        network, parameters, n_rows, pool, gradients, rngs=rngs, with_input_gradient=True
     )
     out = np.empty_like(delta)
     bound.forward(squeeze_member_axis(x), squeeze_member_axis(out))
