@@ -485,7 +485,10 @@ class BaseGlobalMaxPooling(GlobalPooling):
                 np.copyto(largest[:, rows], max_by_halves(positions[:, rows], halves))
 
             parallel_for(forward_rows, parts)
-            np.copyto(out.reshape(output_shape), largest)
+            pooled = out.reshape(output_shape)
+            np.copyto(pooled, largest)
+            if context.lengths is not None:
+                np.copyto(pooled, 0, where=context.lengths[..., None, None] == 0)
 
         def backward(x: Array, out: Array, delta: Array) -> None:
             if grad_input is None:
