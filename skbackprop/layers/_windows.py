@@ -115,14 +115,6 @@ class WindowLayer(Layer):
     size_name: ClassVar[str]
     size_text: ClassVar[str]
 
-    def validate_windows(self) -> None:
-        """Raise a ValueError if a setting of the windows is not valid, and make pairs tuples."""
-        names = [self.size_name, *(["strides"] if self.strides is not None else [])]
-        if self.n_axes == 1:
-            validate_positive_int(self, *names)
-        else:
-            validate_pairs(self, *names)
-
     @property
     def window_size(self) -> Pair:
         """The size of windows; of sequences the first number."""
@@ -188,6 +180,12 @@ class WindowLayer(Layer):
 def as_pair(size: int | Pair) -> Pair:
     """Return (size, size) for a number, and a pair as it is."""
     return size if isinstance(size, tuple) else (size, size)
+
+
+def validate_sizes(layer: Any, *names: str) -> None:
+    """Check that fields are positive integers, or for images also pairs of them."""
+    check = validate_positive_int if layer.n_axes == 1 else validate_pairs
+    check(layer, *names)
 
 
 def validate_pairs(layer: Any, *names: str) -> None:

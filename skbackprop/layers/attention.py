@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from ..activations import ActivationLike
 from ..utils.arrays import Array, max_by_halves
 from ..utils.parallel import parallel_for, split_rows
-from ..utils.validation import validate_interval, validate_positive_int
+from ..utils.validation import between, validate_positive_int
 from .base import (
     BoundLayer,
     Layer,
@@ -128,11 +128,6 @@ class AttentionLayer(Layer):
     key_size: int | None
     is_causal: bool
 
-    def __post_init__(self) -> None:
-        validate_positive_int(self, "n_heads")
-        if self.key_size is not None:
-            validate_positive_int(self, "key_size")
-
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         return (self,)
 
@@ -202,8 +197,8 @@ class MultiHeadAttention(AttentionLayer):
     ((4, 12), (4, 4))
     """
 
-    n_heads: int
-    key_size: int | None = None
+    n_heads: Annotated[int, validate_positive_int]
+    key_size: Annotated[int | None, validate_positive_int] = None
     is_causal: bool = False
 
     batch_view = "positions"
@@ -468,19 +463,14 @@ class TransformerBlock(AttentionLayer):
     True
     """
 
-    n_heads: int
-    n_units: int
+    n_heads: Annotated[int, validate_positive_int]
+    n_units: Annotated[int, validate_positive_int]
     activation: ActivationLike = "gelu"
-    dropout: float = 0.0
-    key_size: int | None = None
+    dropout: Annotated[float, between(0, 1, "left")] = 0.0
+    key_size: Annotated[int | None, validate_positive_int] = None
     is_causal: bool = False
 
     batch_view = "sequences"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        validate_positive_int(self, "n_units")
-        validate_interval(self, "dropout", low=0, high=1, closed="left")
 
     def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
         *_, n_channels = self.compute_output_shape(input_shape)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from ..utils.arrays import Array
-from ..utils.validation import between, validate_interval
+from ..utils.validation import between
 from .base import BoundLayer, Layer, LayerContext, ParameterFreeLayer, Shape
 
 
@@ -194,12 +194,8 @@ class RandomTranslation2D(ImageAugmentation):
     >>> model = BackpropClassifier(layers=[RandomTranslation2D(0.1), Conv2D(16, 3)])
     """
 
-    height_factor: float
-    width_factor: float | None = None
-
-    def __post_init__(self) -> None:
-        names = ("height_factor", "width_factor")[: 1 + (self.width_factor is not None)]
-        validate_interval(self, *names, low=0, high=1)
+    height_factor: Annotated[float, between(0, 1)]
+    width_factor: Annotated[float | None, between(0, 1)] = None
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         super().compute_output_shape(input_shape)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from ._convolution_passes import (
     bind_depthwise_convolution,
     bind_transposed_convolution,
 )
-from ._windows import AxisWindows, Pair, WindowLayer, as_pair, validate_pairs
+from ._windows import AxisWindows, Pair, WindowLayer, as_pair, validate_sizes
 from .base import (
     BoundLayer,
     Layer,
@@ -42,11 +42,6 @@ class Convolution(WindowLayer):
     """Base class of convolutions of sequences and images.
 
     A subclass has the fields `activation` and `use_bias`, and most have `n_filters`.
-
-    Attributes
-    ----------
-    positive_ints : tuple of str, default=("n_filters",)
-        The fields that are integers of at least one.
     """
 
     n_filters: int
@@ -54,11 +49,6 @@ class Convolution(WindowLayer):
     use_bias: bool
     size_name = "kernel_size"
     size_text = "the size of its kernel"
-    positive_ints: ClassVar[tuple[str, ...]] = ("n_filters",)
-
-    def __post_init__(self) -> None:
-        validate_positive_int(self, *self.positive_ints)
-        self.validate_windows()
 
     def image_windows(self, input_shape: Shape) -> ImageWindows:
         """Return the windows of images. A sequence is an image of height one."""
@@ -184,16 +174,15 @@ class Conv1D(Convolution):
     (5, 1, 4)
     """
 
-    n_filters: int
-    kernel_size: int
-    strides: int = 1
+    n_filters: Annotated[int, validate_positive_int]
+    kernel_size: Annotated[int, validate_sizes]
+    strides: Annotated[int, validate_sizes] = 1
     padding: Literal["valid", "same", "causal"] = "valid"
-    dilation: int = 1
+    dilation: Annotated[int, validate_positive_int] = 1
     activation: ActivationLike | None = None
     use_bias: bool = True
 
     batch_view = "sequences"
-    positive_ints = ("n_filters", "dilation")
 
     def mirror_products(self, input_shape: Shape) -> tuple[Layer, ...]:
         n_channels = math.prod(input_shape[1:])
@@ -219,9 +208,9 @@ class Conv1D(Convolution):
 class ImageConvolution(Convolution):
     """Base class of convolutions of images that mix their channels."""
 
-    n_filters: int
-    kernel_size: int | Pair
-    strides: int | Pair = 1
+    n_filters: Annotated[int, validate_positive_int]
+    kernel_size: Annotated[int | Pair, validate_sizes]
+    strides: Annotated[int | Pair, validate_sizes] = 1
     padding: Literal["valid", "same"] = "valid"
     activation: ActivationLike | None = None
     use_bias: bool = True
@@ -436,13 +425,11 @@ class DepthwiseConv2D(Convolution):
     [288, 32]
     """
 
-    kernel_size: int | Pair
-    strides: int | Pair = 1
+    kernel_size: Annotated[int | Pair, validate_sizes]
+    strides: Annotated[int | Pair, validate_sizes] = 1
     padding: Literal["valid", "same"] = "valid"
     activation: ActivationLike | None = None
     use_bias: bool = True
-
-    positive_ints = ()
 
     def mirror_products(self, input_shape: Shape) -> tuple[Layer, ...]:
         output_shape = self.compute_output_shape(input_shape)
@@ -500,10 +487,7 @@ class UpSampling2D(ParameterFreeLayer):
     (14, 14, 32)
     """
 
-    size: int | Pair = 2
-
-    def __post_init__(self) -> None:
-        validate_pairs(self, "size")
+    size: Annotated[int | Pair, validate_sizes] = 2
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         self.check_n_axes(input_shape)

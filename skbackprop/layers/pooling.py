@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from ..utils.arrays import BLOCK, Array, max_by_halves
 from ..utils.parallel import parallel_for, split_rows
-from ._windows import AxisWindows, Pair, WindowLayer
+from ._windows import AxisWindows, Pair, WindowLayer, validate_sizes
 from .base import BoundLayer, Layer, LayerContext, ParameterFreeLayer, Shape
 from .convolution import make_upsampling_layers
 from .reshaping import Reshape
@@ -225,15 +225,12 @@ def replace_padding(context: LayerContext, x: Array, value: float) -> Array:
 class Pooling(WindowLayer, ParameterFreeLayer):
     """Base class of layers that pool windows."""
 
-    pool_size: int | Pair = 2
-    strides: int | Pair | None = None
+    pool_size: Annotated[int | Pair, validate_sizes] = 2
+    strides: Annotated[int | Pair | None, validate_sizes] = None
     padding: Literal["valid", "same"] = "valid"
 
     size_name = "pool_size"
     size_text = "its pool_size"
-
-    def __post_init__(self) -> None:
-        self.validate_windows()
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         sizes, strides = input_shape[: self.n_axes], self.window_strides[: self.n_axes]

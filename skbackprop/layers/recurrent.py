@@ -29,7 +29,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -91,11 +91,6 @@ class RecurrentLayer(Layer):
     n_saved: ClassVar[int] = 1
 
     batch_view = "sequences"
-
-    def __post_init__(self) -> None:
-        validate_positive_int(self, "n_units")
-        if self.truncate is not None:
-            validate_positive_int(self, "truncate")
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         same: Any = self  # a dataclass with this field
@@ -214,9 +209,9 @@ class GRU(RecurrentLayer):
     True
     """
 
-    n_units: int
+    n_units: Annotated[int, validate_positive_int]
     return_sequences: bool = False
-    truncate: int | None = None
+    truncate: Annotated[int | None, validate_positive_int] = None
 
     # The blocks are the candidate n, the gates z and r, and the state's share of the candidate,
     # q = h U_n + c_n. Their gradients take their places.
@@ -353,9 +348,9 @@ class LSTM(RecurrentLayer):
     True
     """
 
-    n_units: int
+    n_units: Annotated[int, validate_positive_int]
     return_sequences: bool = False
-    truncate: int | None = None
+    truncate: Annotated[int | None, validate_positive_int] = None
 
     # The blocks are the gates i, f and o and the candidate g. Their gradients take their places.
     input_gates = (0, 1, 3, 2)
@@ -493,10 +488,10 @@ class SimpleRNN(RecurrentLayer):
     True
     """
 
-    n_units: int
+    n_units: Annotated[int, validate_positive_int]
     activation: ActivationLike = "tanh"
     return_sequences: bool = False
-    truncate: int | None = None
+    truncate: Annotated[int | None, validate_positive_int] = None
 
     # The only block is z = x W + h U + b, and then its gradient.
     input_gates = (0,)

@@ -100,10 +100,13 @@ class Configurable:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        """Check the settings whose annotations have a check, such as `between`."""
-        _, checks = _read_annotations(cast(Any, type(self)))
-        for check, names in checks.items():
-            check(self, *names)
+        """Check the settings whose annotations have a check, such as `between`.
+
+        None is valid where it is the default.
+        """
+        cls: Any = type(self)
+        for check, names in _read_annotations(cls)[1].items():
+            check(self, *[n for n in names if not (getattr(self, n) is None is getattr(cls, n, 0))])
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
