@@ -192,7 +192,7 @@ def _read_annotations(cls: Any) -> tuple[dict[str, Any], dict[Callable[..., None
     try:
         hints = get_type_hints(cls, include_extras=True)
     except Exception:  # an annotation of a user-defined class may name anything
-        return options, checks
+        return _read_annotations(cls.__base__)
     for name, hint in hints.items():
         for check in getattr(hint, "__metadata__", ()):
             checks.setdefault(check, []).append(name)

@@ -7,7 +7,7 @@ import copy
 import inspect
 import pickle
 import re
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 
 import numpy as np
 import pytest
@@ -398,6 +398,13 @@ def test_a_clone_is_an_equal_copy(part):
         assert type(copied) is type(part)
     if not required_by(type(part)):
         assert eval(repr(part), dict(KINDS)) == part
+
+
+def test_annotations_that_cannot_be_resolved_leave_the_checks_of_the_base_class():
+    named = make_dataclass("Named", [("note", "Unknown", "")], bases=(Adam,), frozen=True)
+    assert named(beta_1=0.5, note="mine").note == "mine"
+    with pytest.raises(ValueError, match=r"beta_1 of Named must be a number in the range \[0, 1\)"):
+        named(beta_1=2)
 
 
 # ------------------------------------------------------------------ objects that hold objects
