@@ -275,9 +275,11 @@ class TrainingLog(TrainingCallback):
 
 def _make_records(context: Any, fitted_estimator: Any) -> list[dict[str, Any]]:
     """Return the lines at the end of a task, one for each member that trained in it."""
-    if context.task_name != "epoch" or not hasattr(fitted_estimator, "_state"):
+    if context.task_name != "epoch" or not hasattr(fitted_estimator, "_model"):
         return []
-    state, config, fit = fitted_estimator._state, fitted_estimator._config, context.parent
+    state = fitted_estimator._model.state
+    config = fitted_estimator._model.config
+    fit = context.parent
     path = [fit]
     while path[0].parent is not None:
         path.insert(0, path[0].parent)
@@ -416,7 +418,7 @@ class OptunaPruningCallback(TrainingCallback):
         if context.task_name != "epoch" or fitted_estimator is None:
             return
         epoch = context.task_id + 1
-        self.trial.report(self._mean_last_value(fitted_estimator._state.history), epoch)
+        self.trial.report(self._mean_last_value(fitted_estimator._model.state.history), epoch)
         if self.trial.should_prune():
             raise _import_optuna().TrialPruned(f"{self.monitor} after epoch {epoch}")
 

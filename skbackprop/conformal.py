@@ -28,8 +28,6 @@ from .estimators._estimator_mixin import (
     get_pipeline_steps,
     with_parameter_validation,
 )
-from .estimators._targets import NumberTargets, encode_labels, labels_to_array
-from .estimators._validation import validate_labels
 from .estimators.conformity_scores import (
     LABEL_SCORES,
     LabelScores,
@@ -38,6 +36,8 @@ from .estimators.conformity_scores import (
     conformal_quantile_rank,
     min_calibration_samples,
 )
+from .training.checks import validate_labels
+from .training.targets import NumberTargets, encode_labels, labels_to_array
 from .utils.arrays import Array, MatrixLike, count_rows
 
 
@@ -693,14 +693,21 @@ def _predicts_std(estimator: Any) -> bool:
     disagreement of the networks.
     """
     last = get_pipeline_steps(estimator)[-1]
-    targets = getattr(last, "_targets", None)
+    targets = _get_targets(last)
     return targets.have_std if isinstance(targets, NumberTargets) else _supports_return_std(last)
+
+
+def _get_targets(estimator: Any) -> Any:
+    """Return the encoding of the targets of an estimator of this package, or None."""
+    model = getattr(estimator, "_model", None)
+    return getattr(estimator, "_targets", None) if model is None else model.targets
 
 
 def _get_target_range(estimator: Any) -> tuple[float, float]:
     """Return the lowest and the highest target that a fitted estimator accepts."""
     last = get_pipeline_steps(estimator)[-1]
-    if isinstance(targets := getattr(last, "_targets", None), NumberTargets):
+    targets = _get_targets(last)
+    if isinstance(targets, NumberTargets):
         return targets.loss.interval_y_true[:2]
     return 0.0 if get_tags(last).target_tags.positive_only else -np.inf, np.inf
 

@@ -38,7 +38,7 @@ _PUBLIC_MODULES = (
 # Other classes whose instances are part of fitted estimators, by module.
 _CLASSES = {
     "conformal": ["ConformalClassifier", "ConformalRegressor"],
-    "estimators._targets": ["NumberTargets"],
+    "training.targets": ["NumberTargets"],
     "estimators.conformity_scores": ["ErrorScale", "LabelScores"],
     "estimators.autoencoder": ["BackpropAutoencoder"],
     "estimators.classifier": ["BackpropClassifier"],

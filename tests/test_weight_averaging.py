@@ -90,7 +90,7 @@ def theta_of(model):
 
 def raw_theta(model):
     """Return the weights that training goes on from."""
-    return model._state.parameters.theta[0]
+    return model._model.state.parameters.theta[0]
 
 
 def by_partial_fit(model, X, y, n_epochs, travels=False):
@@ -348,7 +348,7 @@ STOPPING = SETTINGS | {
 def test_early_stopping_scores_the_averages_and_keeps_the_best(average, estimator_class):
     X, y = data_for(estimator_class, N_ROWS)
     model = estimator_class(**STOPPING, average=average).fit(X, y)
-    held_out = model._state.held_out[0]
+    held_out = model._model.state.held_out[0]
     assert model.best_validation_score_ == max(model.validation_scores_)
     score = model.score(X[held_out], y[held_out])
     assert model.best_validation_score_ == pytest.approx(score, rel=1e-12)

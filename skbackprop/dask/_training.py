@@ -10,19 +10,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from distributed import Future
 
-from ..estimators.base import PreparedFit
 from ..losses.base import Loss
 from ..nn.network import Network
 from ..nn.rows import Rows
 from ..nn.stack import BaseStack, Stack, TimeLimitReached
 from ..nn.train_state import TrainState
 from ..training.config import Config
+from ..training.epochs import Members
+from ..training.model import Model
+from ..training.problem import Problem
 from ..utils.arrays import Array, IndexArray, LazyMatrix
 from ._blocks import Block, ClusterLostError, concatenate, translate_comm_errors
 
@@ -38,6 +40,19 @@ _MAX_SEED = np.iinfo(np.int32).max
 
 # Adaptive optimizers divide steps by the root of the first of these states that exists.
 _SECOND_MOMENTS = "largest_second_moment", "second_moment", "sum_of_squares"
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterProblem(Problem):
+    """Data of a training on a cluster: a `Problem` for a sample of the rows, with all rows.
+
+    Attributes
+    ----------
+    blocks : Blocks
+        All rows, encoded, on the workers.
+    """
+
+    blocks: Any = None
 
 
 class RoundResult(NamedTuple):
@@ -238,8 +253,10 @@ class ShardPool:
 
     Parameters
     ----------
-    task : PreparedFit
-        The validated fit, with the encoded rows as blocks.
+    problem : ClusterProblem
+        The data.
+    model : Model
+        The networks.
     sync_every : int
         The largest number of steps of a round.
 
@@ -251,13 +268,16 @@ class ShardPool:
         The number of rounds of an epoch, and the number of steps of a round.
     """
 
-    def __init__(self, task: PreparedFit, sync_every: int) -> None:
+    def __init__(self, problem: ClusterProblem, model: Model, sync_every: int) -> None:
         self._actors: list[Any] = []
         self._futures: list[Future] = []  # an actor lives as long as its future
-        config, blocks, n_train = task.config, task.blocks, task.blocks.n_rows
-        if task.has_folds:
+        config = model.config
+        blocks = problem.blocks
+        n_train = blocks.n_rows
+        if problem.has_folds:
             n_train -= n_train // config.n_estimators
-        self.n_train, self._client = n_train, blocks.client
+        self.n_train = n_train
+        self._client = blocks.client
         weights = np.array(blocks.map_and_gather(_total_weight))
         if not 0 < weights.sum() < math.inf:
             raise ValueError(
@@ -272,7 +292,8 @@ class ShardPool:
         self.n_rounds = -(-n_steps // sync_every)
         self.n_steps = -(-n_steps // self.n_rounds)
         self._workers = blocks.find_holders([numbers[0] for numbers in blocks.shards])
-        network, loss = task.training_network, task.targets.loss
+        network = model.training_network
+        loss = problem.targets.loss
         # The client averages the weights over the steps, and draws the seeds of orders.
         config = replace(config, average=None, shuffle=False, early_stopping=None, init=None)
         self._arguments: list[tuple[Any, ...]] = []
@@ -389,12 +410,8 @@ class ClusterStack(BaseStack):
     ----------
     pool : ShardPool
         The rows, on the workers.
-    config : Config
-        The configuration of the members.
-    state : TrainState
-        The training state, changed in place.
-    members : sequence of int
-        The numbers of the members.
+    members : Members
+        The members, whose state is changed in place.
 
     References
     ----------
@@ -406,11 +423,10 @@ class ClusterStack(BaseStack):
     optimization. NeurIPS.
     """
 
-    def __init__(
-        self, pool: ShardPool, config: Config, state: TrainState, members: Sequence[int]
-    ) -> None:
-        super().__init__(config, state)
-        self._pool, self._members = pool, members
+    def __init__(self, pool: ShardPool, members: Members) -> None:
+        super().__init__(members.config, members.state)
+        self._pool = pool
+        self._members = members.numbers.tolist()
 
     def train_epoch(self, rate: Array, deadline: float = math.inf) -> Array:
         pool, state = self._pool, self.state

@@ -21,24 +21,29 @@ from dask import delayed
 from dask.base import is_dask_collection
 from sklearn.utils.validation import check_is_fitted
 
+from ..early_stopping import EarlyStopping
 from ..estimators._estimator_mixin import available_if
 from ..estimators._parameters import COUNT
-from ..estimators._targets import Targets
-from ..estimators._validation import copy_without_feature_names, prefix_errors, validate_weight
-from ..estimators.base import BaseNeuralNetwork, PreparedFit
+from ..estimators._validation import copy_without_feature_names, prefix_errors
+from ..estimators.base import BaseNeuralNetwork
 from ..estimators.classifier import BackpropClassifier, check_probabilities
 from ..estimators.regressor import BackpropRegressor
 from ..layers.base import Layer
 from ..nn.network import Network
-from ..nn.train_state import TrainState
 from ..optimizers import OPTIMIZERS
 from ..training.architecture import check_first_layer
+from ..training.checks import validate_weight
 from ..training.class_weight import BALANCED
 from ..training.config import Config
-from ..training.train import OnEpoch
+from ..training.model import Model
+from ..training.problem import Problem
+from ..training.start import Start
+from ..training.targets import Targets
+from ..training.train import OnEpoch, train, train_next
 from ..utils.arrays import Array
 from ._blocks import (
     Block,
+    Blocks,
     concatenate,
     get_current_client,
     map_rows,
@@ -47,7 +52,7 @@ from ._blocks import (
     sum_by_label,
     translate_comm_errors,
 )
-from ._training import ClusterStack, ShardPool
+from ._training import ClusterProblem, ClusterStack, ShardPool
 
 Estimator = TypeVar("Estimator", bound=type)
 Arguments = ParamSpec("Arguments")
@@ -212,55 +217,78 @@ _MIN_SAMPLE_ROWS = 100
 class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
     """Base of the Dask estimators of networks."""
 
-    def _prepare(
-        self, X: Any, y: Any, sample_weight: Any = None, *validation: Any, **options: Any
-    ) -> PreparedFit:
-        """Validate parameters and data.
-
-        With the option `blocks`, X and y are a sample of all rows.
-        """
-        incremental, blocks = options.get("incremental", False), options.pop("blocks", None)
-        continues = (incremental or self.warm_start) and self.__sklearn_is_fitted__()
-        config = self._validated_config(self._get_init_params(), continues, incremental)
-        class_weight, sample = config.class_weight, Block(X, y, sample_weight)
-        if blocks is None:
-            is_validated = incremental or any(part is not None for part in validation[:1])
-            self._check_supported(config, is_validated)
-            validation = dask.compute(*validation[:3])
-            blocks = read_blocks(get_current_client(self), X, y, sample_weight)
-            has_labels = not self._y_numeric and (y.ndim == 1 or y.shape[1] == 1)
-            by_label = blocks.sum_weights_by_label() if has_labels else []
-            sample = blocks.draw_sample(math.prod(X.shape[1:]), _MIN_SAMPLE_ROWS, 0, by_label)
-            if class_weight is not None and not has_labels:
-                raise ValueError(
-                    f"class_weight must be None for a y of several columns on a Dask cluster, got "
-                    f"{self.class_weight!r}. Pass sample_weight instead."
-                )
-            if class_weight == BALANCED:
-                totals = sum_by_label(by_label)
-                sample, totals = scale_to_totals(sample, totals), totals[totals > 0]
-                class_weight = (totals.sum() / (len(totals) * totals)).to_dict()
-        task = super()._prepare(*sample[:3], *validation, config=config, **options)
+    def _make_problem(
+        self,
+        config: Config,
+        arguments: dict[str, Any],
+        start: Start,
+        hold_out: EarlyStopping | None,
+    ) -> Problem:
+        """Return the data with all rows as blocks; the checks use a sample of them."""
+        sample, blocks, class_weight = self._read_blocks(config, arguments, hold_out)
+        names = ("X_val", "y_val", "sample_weight_val")
+        values = dask.compute(*(arguments.get(name) for name in names))
+        rows = {"X": sample.X, "y": sample.y, "sample_weight": sample.weight}
+        local_arguments = arguments | dict(zip(names, values, strict=True)) | rows
+        problem = super()._make_problem(config, local_arguments, start, hold_out)
+        problem = replace(problem, folds=arguments.get("folds"))
         reader = self._local(layers=self.layers, input_shape=self.input_shape)
-        reader.n_features_in_, reader._row_shape = math.prod(task.row_shape), task.row_shape
-        reader.feature_names_in_ = task.feature_names
+        reader.n_features_in_ = math.prod(problem.row_shape)
+        reader._row_shape = problem.row_shape
+        if problem.feature_names is not None:
+            reader.feature_names_in_ = problem.feature_names
         blocks = blocks.map(
             _encode_block,
             reader=reader,
-            network=task.network,
+            network=config.network(problem.row_shape, problem.rows.y.shape[1]),
             layers=config.layers,
-            targets=task.targets,
+            targets=problem.targets,
             class_weight=class_weight,
-            holds_out=task.has_folds,
+            holds_out=problem.has_folds,
         )
-        return replace(task, blocks=blocks)
+        return ClusterProblem(**vars(problem), blocks=blocks)
 
-    def _train(self, task: Any, on_epoch: OnEpoch | None, make_stack: Any = None) -> TrainState:
-        """Return the state after training on the workers."""
-        with ShardPool(task, self.sync_every) as pool:
-            return super()._train(task, on_epoch, partial(ClusterStack, pool))
+    def _read_blocks(
+        self, config: Config, arguments: dict[str, Any], hold_out: EarlyStopping | None
+    ) -> tuple[Block, Blocks, Any]:
+        """Return a sample of the rows, all rows, and the weights of the classes."""
+        self._check_supported(config, hold_out is None or arguments["X_val"] is not None)
+        X = arguments["X"]
+        y = arguments["y"]
+        class_weight = config.class_weight
+        blocks = read_blocks(get_current_client(self), X, y, arguments["sample_weight"])
+        has_labels = not self._y_numeric and (y.ndim == 1 or y.shape[1] == 1)
+        by_label = blocks.sum_weights_by_label() if has_labels else []
+        sample = blocks.draw_sample(math.prod(X.shape[1:]), _MIN_SAMPLE_ROWS, 0, by_label)
+        if class_weight is not None and not has_labels:
+            raise ValueError(
+                f"class_weight must be None for a y of several columns on a Dask cluster, got "
+                f"{self.class_weight!r}. Pass sample_weight instead."
+            )
+        if class_weight == BALANCED:
+            totals = sum_by_label(by_label)
+            sample = scale_to_totals(sample, totals)
+            totals = totals[totals > 0]
+            class_weight = (totals.sum() / (len(totals) * totals)).to_dict()
+        return sample, blocks, class_weight
 
-    def _check_batch_size(self, task: Any) -> None:
+    def _train(
+        self, problem: Problem, model: Model, on_epoch: OnEpoch | None, began: float
+    ) -> Model:
+        """Return the model after training on the workers."""
+        assert isinstance(problem, ClusterProblem)
+        with ShardPool(problem, model, self.sync_every) as pool:
+            make_stack = partial(ClusterStack, pool)
+            (model,) = train([problem], [model], on_epoch, make_stack=make_stack, start=began)
+        return model
+
+    def _train_next(self, problem: Problem, model: Model) -> Model:
+        """Return the model after one more epoch on the workers."""
+        assert isinstance(problem, ClusterProblem)
+        with ShardPool(problem, model, self.sync_every) as pool:
+            return replace(train_next(problem, model, partial(ClusterStack, pool)), stack=None)
+
+    def _check_batch_size(self, problem: Problem, model: Model) -> None:
         """Do nothing, because workers share batches, and the sample has fewer rows than a batch."""
 
     def _check_supported(self, config: Config, is_validated: bool) -> None:
@@ -271,7 +299,7 @@ class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
                 f"Dask cluster, got {self.solver!r}. To use it, train the local "
                 f"{self._local.__name__}."
             )
-        if config.early_stopping is not None and not is_validated:
+        if not is_validated:
             raise ValueError(
                 f"early_stopping={self.early_stopping!r} needs validation rows, but "
                 f"{type(self).__name__} does not hold out rows of X. Pass X_val and y_val, for "

@@ -17,8 +17,9 @@ from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
 
+from ..early_stopping import EarlyStopping
 from ..estimators._validation import prefix_errors
-from ..estimators.base import BaseNeuralNetwork, PreparedFit
+from ..estimators.base import BaseNeuralNetwork
 from ..nn.rows import Rows
 from ..tabular._blended_estimators import AUTO
 from ..tabular._categorical_encoding import (
@@ -43,6 +44,7 @@ from ..tabular.classifier import TabularClassifier
 from ..tabular.encoder import TableEncoder
 from ..tabular.regressor import TabularRegressor
 from ..training.class_weight import BALANCED
+from ..training.config import Config
 from ..training.splits import draw_folds
 from ..utils.arrays import Array
 from ._blocks import (
@@ -75,9 +77,12 @@ class BlockNetworkMixin(DaskNetworkMixin):
 
     _blocks: Blocks
 
-    def _prepare(self, *rows: Any, **options: Any) -> PreparedFit:
-        """Validate a sample of the rows."""
-        return super()._prepare(*rows, blocks=self._blocks, **options)
+    def _read_blocks(
+        self, config: Config, arguments: dict[str, Any], hold_out: EarlyStopping | None
+    ) -> tuple[Block, Blocks, Any]:
+        """Return the arguments, which are a sample of the rows, and all rows."""
+        sample = Block(arguments["X"], arguments["y"], arguments["sample_weight"])
+        return sample, self._blocks, config.class_weight
 
 
 class DaskClassifierNetworks(BlockNetworkMixin, TabularClassifierNetworks, DaskBackpropClassifier):

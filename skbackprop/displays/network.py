@@ -246,7 +246,7 @@ class WeightsDisplay:
             If matplotlib is not installed.
         """
         fitted = first_network(cls.__name__, estimator)
-        network, parameters = fitted._network, fitted._predictor.parameters
+        network, parameters = fitted._model.network, fitted._model.parameters
         layers, shapes = network.layers, network.row_shapes[:-1]
         # Those of layers that read columns of X, such as embeddings, are left out. Kernels have a
         # column for each filter.

@@ -46,7 +46,7 @@ def _get_curves(estimator: Any) -> list[LossCurves]:
         best_epochs = np.array([1 + np.argmax(scores) if scores else 0 for scores in curves[2]])
     else:
         best_epochs = np.atleast_1d(best_iter)
-        if not estimator._was_incremental:  # best_iter_ is counted in the last fit
+        if not estimator._model.is_incremental:  # best_iter_ is counted in the last fit
             best_epochs = best_epochs + np.array([*map(len, curves[0])]) - estimator.n_iter_
     return [LossCurves(*member) for member in zip(*curves, best_epochs.tolist(), strict=True)]
 

@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
@@ -14,6 +15,7 @@ from uuid import uuid4
 import numpy as np
 
 from ..nn.train_state import TrainState
+from ..training.model import Model
 from ..utils.arrays import Array, ArrayDict
 
 
@@ -139,17 +141,17 @@ def not_readable(path: Any) -> ValueError:
     )
 
 
-def resume_training(state: ArrayDict, path: Any, task: Any) -> None:
-    """Start a fit from a saved state, in which only unconverged members train on.
+def resume_model(model: Model, arrays: ArrayDict, path: Any) -> Model:
+    """Return a model that starts from a saved state, in which only unconverged members train on.
 
     Parameters
     ----------
-    state : dict
+    model : Model
+        The model before the first epoch.
+    arrays : dict
         The arrays of the state.
     path : str or path
         The file.
-    task : PreparedFit
-        The fit.
 
     Raises
     ------
@@ -157,24 +159,23 @@ def resume_training(state: ArrayDict, path: Any, task: Any) -> None:
         If the file is damaged, or no epoch is left to train.
     """
     try:
-        start = TrainState.from_arrays(state, task.state.parameters.layout)
+        state = TrainState.from_arrays(arrays, model.state.parameters.layout)
     except Exception as error:
         raise not_readable(path) from error
-    config = task.config
-    n_epochs = int(start.epoch.max())
+    config = model.config
+    n_epochs = int(state.epoch.max())
     is_complete = n_epochs == config.max_iter and not config.is_lbfgs
     ends = ("converged", "diverged", "unconverged") if is_complete else ("converged", "diverged")
-    is_over = [reason in ends for reason in start.stop_reason]
+    is_over = [reason in ends for reason in state.stop_reason]
     if not all(is_over) and n_epochs > config.max_iter and not config.is_lbfgs:
         raise ValueError(
             f"resume_from: the checkpoint is of epoch {n_epochs}, so max_iter={config.max_iter} "
             "leaves no epochs to train. Increase max_iter."
         )
-    start.stop_reason = [
-        reason if flag else "" for reason, flag in zip(start.stop_reason, is_over, strict=True)
-    ]
-    for rng, saved_rng in zip(task.state.rngs, start.rngs, strict=True):
+    pairs = zip(state.stop_reason, is_over, strict=True)
+    state.stop_reason = [reason if flag else "" for reason, flag in pairs]
+    for rng, saved_rng in zip(model.state.rngs, state.rngs, strict=True):
         if rng is not None and saved_rng is not None:
             rng.set_state(saved_rng.get_state(legacy=False))
-    start.rngs = task.state.rngs
-    task.resume(start)
+    state.rngs = model.state.rngs
+    return replace(model, state=state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from inspect import unwrap
 from numbers import Real
@@ -17,6 +18,8 @@ from .._sklearn import StrOptions, _fit_context
 from .._sklearn import with_callbacks as _with_callbacks
 from ..training.diagnostics import has_failed
 from ..training.epochs import GetState
+from ..training.model import Model
+from ..training.problem import Problem
 from ..utils.configurable import (
     Configurable,
     check_param_names,
@@ -140,24 +143,33 @@ class CallbackHook:
     ----------
     estimator : estimator
         The estimator, which does not change.
-    task : PreparedFit
-        The fit.
-    X, y, sample_weight
-        The arguments of `fit`.
+    problem : Problem
+        The data.
+    model : Model
+        The model before training.
+    arguments : dict
+        The arguments of `fit` by name.
     """
 
-    def __init__(self, estimator: Any, task: Any, X: Any, y: Any, sample_weight: Any) -> None:
-        self._estimator, self._task = estimator, task
+    def __init__(
+        self, estimator: Any, problem: Problem, model: Model, arguments: dict[str, Any]
+    ) -> None:
+        self._estimator = estimator
+        self._problem = problem
+        self._model = model
+        X = arguments["X"]
+        y = arguments["y"]
+        weight = arguments["sample_weight"]
         self._arguments = {
             "estimator": estimator,
             "X": X,
             "y": X if y is None else y,  # the targets of an autoencoder are its input
-            "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
+            "metadata": None if weight is None else {"sample_weight": weight},
         }
-        max_iter = 1 if task.config.is_lbfgs else task.config.max_iter
+        max_iter = 1 if model.config.is_lbfgs else model.config.max_iter
         self._fit_context = estimator._init_callback_context(max_subtasks=max_iter)
         self._fit_context.call_on_fit_task_begin(**self._arguments)
-        for _ in range(int(task.state.epoch.min())):  # epochs before a checkpoint
+        for _ in range(int(model.state.epoch.min())):  # epochs before a checkpoint
             self._fit_context.subcontext("epoch")
         self._epoch_context = self._begin_epoch()
 
@@ -175,21 +187,23 @@ class CallbackHook:
             self._epoch_context = self._begin_epoch()
         return bool(should_stop)
 
-    def end(self, get_state: GetState) -> None:
+    def end(self, model: Model) -> None:
         """Call the hooks for the end of training, without a fitted estimator if it failed."""
-        state, is_incremental = get_state(), self._task.incremental
-        has_no_result = any(has_failed(state, i, is_incremental) for i in range(len(state)))
-        self._fit_context.call_on_fit_task_end(
-            **(self._arguments if has_no_result else self._arguments_with_state(get_state))
-        )
+        arguments = self._arguments
+        if not any(has_failed(model, i) for i in range(len(model.state))):
+            arguments = self._arguments_with_state(lambda: model.state)
+        self._fit_context.call_on_fit_task_end(**arguments)
 
     def _arguments_with_state(self, get_state: GetState) -> dict[str, Any]:
         """Return the arguments of hooks; a fitted estimator is made only if a hook needs it."""
 
         def attributes() -> dict[str, Any]:
             state = get_state()
-            fitted_attributes: dict[str, Any] = self._estimator._finish(self._task, state.copy())
-            return fitted_attributes | {"_training_state": state, "_task": self._task}
+            model = replace(self._model, state=state.copy())
+            return {
+                "_model": self._estimator._finish_model(self._problem, model),
+                "_training": (self._problem, state),
+            }
 
         return self._arguments | {"reconstruction_attributes": attributes}
 

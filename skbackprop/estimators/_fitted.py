@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -15,66 +14,13 @@ from ..losses.base import Loss
 from ..nn.network import Network
 from ..nn.parameters import Parameters
 from ..nn.prediction import FEW_ROWS, Predictor, predict_raw
-from ..nn.train_state import TrainState
 from ..training.architecture import validate_array
 from ..training.config import Config
-from ..training.validation import OutOfFoldPredictions
+from ..training.model import Model, get_curve
 from ..utils.arrays import Array, max_abs
 from ._estimator_mixin import EstimatorMixin
-from ._targets import Targets
 from ._validation import validate_input
 from .summary import Summary, summarize_network
-
-
-def history_attributes(
-    state: TrainState, config: Config, incremental: bool, last_best_loss: Any
-) -> dict[str, Any]:
-    """Return the fitted attributes about the last training, per member if there are several.
-
-    After `partial_fit`, the best loss is the lowest of all its calls and of the fit before them.
-    """
-    n, is_scored, members = len(state), config.early_stopping is not None, []
-    last_best = np.full(n, np.inf) if last_best_loss is None else np.ravel(last_best_loss)
-    for i in range(n):
-        epoch = int(state.epoch[i, 0])
-        n_iter = min(epoch, 1) if incremental else epoch
-        losses = [record["loss"] for record in state.history[i][-n_iter:]] if n_iter else []
-        if incremental:
-            losses.append(last_best[i])
-        best_epoch = int(state.best["epoch"][i, 0]) if state.best else 0
-        best_score = float(state.best["score"][i, 0]) if best_epoch else math.nan
-        attributes = {
-            "n_iter_": n_iter,
-            "converged_": state.stop_reason[i] == "converged",
-            "t_": int(state.n_samples_seen[i, 0]),
-            "loss_": np.float64(state.loss[i, 0]),
-            "best_loss_": None if is_scored else np.float64(min(losses, default=np.inf)),
-            "best_validation_score_": best_score if state.best else None,
-            "best_iter_": best_epoch or n_iter,
-        }
-        members.append(attributes)
-    if n == 1:
-        return members[0]
-    return {name: _stack_values([member[name] for member in members]) for name in members[0]}
-
-
-def get_curve(state: TrainState, key: str) -> Any:
-    """Return a curve over all fits, a list of curves of several members, or None.
-
-    The key is that of the records of epochs.
-    """
-    # Losses are NumPy scalars, as in scikit-learn: they have methods such as round.
-    kind = float if key == "validation_score" else np.float64
-    curves = [[kind(record[key]) for record in items if key in record] for items in state.history]
-    if key == "validation_loss" and not any(curves):
-        return None
-    return curves[0] if len(curves) == 1 else curves
-
-
-def _stack_values(values: Sequence[Any]) -> Any:
-    """Return an array with the values of several members, or None."""
-    return None if values[0] is None else np.array(values)
-
 
 # The number of raw predictions that are turned into predictions at once.
 _BLOCK_SIZE = 1 << 18
@@ -91,15 +37,14 @@ _ARRAY_NAMES = {
 }
 
 # The attributes of `normalization`, which are None without it.
-_NORMALIZATION_ATTRIBUTES = "gains_", "running_means_", "running_variances_"
+_NORMALIZATION_ATTRIBUTES = ("gains_", "running_means_", "running_variances_")
 
-# The attributes in which a fitted network is held.
-FITTED_PARTS = "_config", "_network", "_targets", "_state", "_predictor", "_out_of_fold"
-
-# Attributes without a place in pickles and copies: derived ones, and those of a running fit.
-_TRANSIENT = (
-    *FITTED_PARTS,
-    *("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx", "_predictors"),
+# Attributes of a running fit, without a place in pickles and copies.
+_OF_RUNNING_FIT = (
+    "_callback_fit_ctx",
+    "_skl_callbacks_to_teardown",
+    "_parent_callback_ctx",
+    "_predictors",
 )
 
 
@@ -148,15 +93,7 @@ class FittedMixin(EstimatorMixin):
     _losses: ClassVar[Mapping[str, Loss]]  # by name
     _config_class: ClassVar[type[Config]] = Config
 
-    _fit_params: dict[str, Any]  # the constructor's parameters at the last fit
-    _config: Config  # these parameters as objects
-    _network: Network  # the layers in prediction
-    _targets: Targets
-    _state: TrainState
-    _predictor: Predictor  # with the parameters for prediction
-    _row_shape: tuple[int, ...]
-    _out_of_fold: OutOfFoldPredictions | None = None  # None without folds
-    _was_incremental: bool  # whether the last training was `partial_fit`
+    _model: Model  # only of a fitted estimator
 
     # The types are those that reading returns.
     coefs_: list[Array]
@@ -179,12 +116,23 @@ class FittedMixin(EstimatorMixin):
     t_: int | Any
 
     def __sklearn_is_fitted__(self) -> bool:
-        return "_state" in vars(self)
+        return "_model" in vars(self)
+
+    def _set_model(self, model: Model) -> None:
+        """Replace the fitted network, and with it all fitted attributes."""
+        last = vars(self).get("_model")
+        if last is not None and model.is_incremental:
+            model.reuse_predictor(last)
+        model.predictor  # noqa: B018, threads share the predictor, so it is made now
+        self._model = model
 
     # --------------------------------------------------------------- parameter arrays
 
     def __getattr__(self, name: str) -> Any:
-        if name.endswith("_") and not name.startswith("_") and "_state" in self.__dict__:
+        if name.endswith("_") and not name.startswith("_") and "_model" in self.__dict__:
+            attributes = self._model.attributes
+            if name in attributes:
+                return attributes[name]
             if self._find_array(name):
                 return self._get_arrays(name)
             if name in _NORMALIZATION_ATTRIBUTES and hasattr(type(self), "normalization"):
@@ -192,13 +140,19 @@ class FittedMixin(EstimatorMixin):
         return object.__getattribute__(self, name)  # raises the error of a property again
 
     def __dir__(self) -> list[str]:
-        """Return the names of attributes, those of the networks' arrays among them."""
+        """Return the names of attributes, those of the fitted network among them."""
         names = [*super().__dir__(), *_ARRAY_NAMES]
-        names += [f"{name}_" for name in (self._network.shapes if "_state" in vars(self) else ())]
+        if "_model" in vars(self):
+            names += self._model.attributes
+            names += [f"{name}_" for name in self._model.network.shapes]
         return [name for name in names if hasattr(self, name)]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name.endswith("_") and "_state" in vars(self) and self._find_array(name):
+        if name == "_model":  # attributes that a user has set belong to the model before
+            for attribute in value.attributes:
+                self.__dict__.pop(attribute, None)
+            self.__dict__["_model"] = value
+        elif name.endswith("_") and "_model" in vars(self) and self._find_array(name):
             arrays = self._get_arrays(name)
             if not isinstance(value, (list, tuple, np.ndarray)) or len(value) != len(arrays):
                 raise ValueError(
@@ -208,8 +162,6 @@ class FittedMixin(EstimatorMixin):
                     "network."
                 )
             arrays[:] = value
-        elif name == "feature_names_in_" and value is None:  # the columns have no names
-            self.__dict__.pop(name, None)
         elif name in ("coefs_", "intercepts_"):
             raise AttributeError(
                 f"{name} can only be assigned after fit. To make a fitted {type(self).__name__} "
@@ -222,27 +174,28 @@ class FittedMixin(EstimatorMixin):
         """Return the name of the layers' array that an attribute shows; empty if there is none."""
         name = _ARRAY_NAMES.get(attribute, attribute[:-1])
         is_other = name != attribute[:-1] or name not in _ARRAY_NAMES.values()
-        return name if is_other and name in self._network.shapes else ""
+        return name if is_other and name in self._model.network.shapes else ""
 
     def _get_arrays(self, name: str) -> ParameterList:
         """Return the arrays of an attribute, as views of the parameters for prediction."""
-        parameters, kind = self._predictor.parameters, self._find_array(name)
+        model = self._model
+        parameters = model.parameters
+        kind = self._find_array(name)
         members = 0 if len(parameters) == 1 else slice(None)
-        pairs = zip(parameters.select(kind), self._network.shapes[kind], strict=True)
+        pairs = zip(parameters.select(kind), model.network.shapes[kind], strict=True)
         arrays = [x[members, 0] if len(shape) == 1 else x[members] for x, shape in pairs]
-        if parameters.theta is not self._state.parameters.theta:
+        if parameters.theta is not model.state.parameters.theta:
             # Training does not continue from these arrays, so they are read-only.
             for array in arrays:
                 array.flags.writeable = False
 
         def assign(i: int, value: Any) -> None:
             array = validate_array(value, arrays[i].shape, f"{name}[{i}]")
-            parameters = self._predictor.parameters
-            if parameters.theta is not self._state.parameters.theta:
+            model = self._model
+            if model.parameters.theta is not model.state.parameters.theta:
                 # Training continues from the parameters for prediction, which contain the weight
                 # average, the best epoch and the temperature.
-                self._state = self._state.with_parameters(parameters)
-                self._predictor = Predictor(self._network, self._state.parameters)
+                self.__dict__["_model"] = model.with_parameters(model.parameters)
             self._get_arrays(name)[i][...] = array
 
         return ParameterList(arrays, assign)
@@ -252,38 +205,39 @@ class FittedMixin(EstimatorMixin):
     @property
     def loss_curve_(self) -> list[float]:
         """The training loss of each epoch, of all fits that continued each other."""
-        return get_curve(self._state, "loss")
+        return get_curve(self._model.state, "loss")
 
     @property
     def validation_loss_curve_(self) -> list[float] | None:
         """The loss of the validation rows after each epoch."""
-        return get_curve(self._state, "validation_loss")
+        return get_curve(self._model.state, "validation_loss")
 
     @property
     def validation_scores_(self) -> list[float] | None:
         """The score of the validation rows after each epoch."""
-        has_scores = self._config.early_stopping is not None
-        return get_curve(self._state, "validation_score") if has_scores else None
+        has_scores = self._model.config.early_stopping is not None
+        return get_curve(self._model.state, "validation_score") if has_scores else None
 
     @property
     def n_layers_(self) -> int:
         """The number of layers with weights, and the input."""
-        return len(self._network.widths)
+        return len(self._model.network.widths)
 
     @property
     def n_outputs_(self) -> int:
         """The number of raw predictions of a row."""
-        return self._network.n_units[-1]
+        return self._model.network.n_units[-1]
 
     @property
     def n_parameters_(self) -> int:
         """The number of learned parameters of one network, also of its frozen layers."""
-        return self._network.layout.n_parameters + self._network.layout.n_frozen
+        layout = self._model.network.layout
+        return layout.n_parameters + layout.n_frozen
 
     @property
     def out_activation_(self) -> str:
         """The name of the function that turns raw predictions into predictions."""
-        return self._targets.loss.link.name
+        return self._model.targets.loss.link.name
 
     # ------------------------------------------------------------------------ pickles
 
@@ -293,48 +247,18 @@ class FittedMixin(EstimatorMixin):
         Fields that only training needs are left out, unless training is likely to continue.
         """
         attributes = super().__getstate__()
-        result = {name: value for name, value in attributes.items() if name not in _TRANSIENT}
-        if "_state" in attributes:
-            state = self._state
-            if not (self.warm_start or self._was_incremental):
-                state = state.with_parameters(self._predictor.parameters, only_predicts=True)
-            result["_fitted"] = {
-                "targets": self._targets.to_dict(),
-                "n_outputs": self._network.n_units[-1],
-                "state": state.to_arrays(),
-                "out_of_fold": None if self._out_of_fold is None else tuple(self._out_of_fold),
-            }
+        result = {name: attributes[name] for name in attributes if name not in _OF_RUNNING_FIT}
+        if "_model" in attributes:
+            trains_on = self.warm_start or self._model.is_incremental
+            result["_model"] = self._model.to_dict(only_predicts=not trains_on)
         return result
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         values = dict(attributes)
-        fitted = values.pop("_fitted", None)
+        model = values.pop("_model", None)
         super().__setstate__(values)
-        if fitted is not None:
-            config = self._config_class.from_params(self._fit_params, self._losses)
-            network = config.network(self._row_shape, fitted["n_outputs"])
-            targets = self._restore_targets(config, fitted["targets"])
-            state = TrainState.from_arrays(fitted["state"], network.layout)
-            self._set_networks(config, network, targets, state)
-            out_of_fold = fitted["out_of_fold"]
-            self._out_of_fold = out_of_fold and OutOfFoldPredictions(*out_of_fold)
-
-    def _restore_targets(self, config: Config, values: Mapping[str, Any]) -> Targets:
-        """Return the targets from the result of `Targets.to_dict`."""
-        raise NotImplementedError
-
-    def _set_networks(
-        self, config: Config, network: Network, targets: Targets, state: TrainState
-    ) -> None:
-        """Set the networks for prediction."""
-        predictor = Predictor(network, state.inference_parameters(network.layout), FEW_ROWS)
-        self.__dict__.update(
-            _config=config,
-            _network=network,
-            _targets=targets,
-            _state=state,
-            _predictor=predictor,
-        )
+        if model is not None:
+            self.__dict__["_model"] = Model.from_dict(model)
 
     # ---------------------------------------------------------------------- summary
 
@@ -370,8 +294,9 @@ class FittedMixin(EstimatorMixin):
         total                     15
         """
         check_is_fitted(self)
-        name, link = type(self).__name__, self._targets.loss.link
-        return summarize_network(name, self._network, link.name, len(self._state))
+        model = self._model
+        link = model.targets.loss.link
+        return summarize_network(type(self).__name__, model.network, link.name, len(model.state))
 
     # ------------------------------------------------------------------- prediction
 
@@ -397,8 +322,9 @@ class FittedMixin(EstimatorMixin):
         """
         check_is_fitted(self)
         X = validate_input(self, X)
-        predictor = self._predictor
-        network, parameters = predictor.network, predictor.parameters
+        predictor = self._model.predictor
+        network = predictor.network
+        parameters = predictor.parameters
         if n_layers is not None:
             layers = slice(n_layers)
             predictor = Predictor(network.part(layers), parameters.part(layers))
@@ -430,7 +356,8 @@ def check_finite_output(outputs: Array, network: Network, parameters: Parameters
     """Return outputs of a network for X, or raise an error with the likely cause."""
     if np.isfinite(outputs.sum()) or np.isfinite(outputs).all():
         return outputs
-    max_x, max_weight = max_abs(X), max_abs(parameters.theta)
+    max_x = max_abs(X)
+    max_weight = max_abs(parameters.theta)
     sizes = f"the largest absolute value in X is {max_x:.3g} and in the weights {max_weight:.3g}"
     # With X scaled to at most 1 in absolute value, only the weights can be the cause.
     if all(

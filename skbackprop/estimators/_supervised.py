@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from numbers import Integral
 from typing import Any, Self
 
@@ -26,10 +25,12 @@ from ..training.architecture import (
     make_initial_weights,
 )
 from ..training.config import Config
+from ..training.model import Model
+from ..training.start import Fresh
+from ..training.targets import Targets
 from ..training.validation import OutOfFoldPredictions
 from ..utils.arrays import Array, MatrixLike
 from ._fitted import check_finite_output
-from ._targets import Targets
 from ._validation import validate_input
 from .base import BaseNeuralNetwork
 
@@ -47,27 +48,28 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
     ) -> Self:
         """Return a fitted estimator with the weights of the user."""
         n_features, *hidden_widths, n_outputs = layer_widths(coefs)
-        settings: dict[str, Any] = {"hidden_layer_sizes": tuple(hidden_widths), **params}
+        settings = {"hidden_layer_sizes": tuple(hidden_widths), **params}
         if has_member_axis(coefs):
             settings["n_estimators"] = len(coefs[0])
         estimator = cls(**settings, init=(coefs, intercepts))
         all_params = estimator._get_init_params()
-        config = estimator._validated_config(all_params, continues=False, incremental=False)
+        config = estimator._validate_config(all_params, Fresh(None))
         if config.layers or config.normalization is not None:
             raise ValueError(
                 "from_weights makes networks of dense layers alone, so layers and normalization "
                 f"must be None, got {list(config.layers)!r} and {config.normalization!r}."
             )
-        network, n = config.network((n_features,), n_outputs), config.n_estimators
+        network = config.network((n_features,), n_outputs)
+        n = config.n_estimators
         layers = [
             make_initial_weights(config.init, network, np.random.RandomState(0), i, n)
             for i in range(n)
         ]
-        dtype = config.dtype or np.result_type(np.float32, *map(np.asarray, coefs))
+        dtype = config.dtype or np.result_type(np.float32, *(np.asarray(coef) for coef in coefs))
         state = TrainState.initial(network.init_parameters(layers, dtype))
         targets = make_targets(config, n_outputs)
-        parts = all_params, config, network, targets, state, (n_features,)
-        estimator.__dict__.update(estimator._fitted_attributes(*parts))
+        model = Model(all_params, config, network, targets, state, (n_features,))
+        estimator._set_model(model.summarize())
         return estimator
 
     # --------------------------------------------------------------------- ensembles
@@ -76,18 +78,19 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         """Return raw predictions that stand for the mean of the members' predictions."""
         if len(raw_predictions) == 1:
             return raw_predictions[0]
-        return self._targets.loss.link.average_predictions(raw_predictions)
+        return self._model.targets.loss.link.average_predictions(raw_predictions)
 
     def _get_out_of_fold(self) -> OutOfFoldPredictions:
         """Return the out-of-fold predictions."""
         check_is_fitted(self)
-        if self._out_of_fold is None:
+        out_of_fold = self._model.out_of_fold
+        if out_of_fold is None:
             raise AttributeError(
                 "Out-of-fold attributes are only available with several members, each of which "
                 "holds out one fold. Set n_estimators to the number of folds and "
                 'early_stopping=EarlyStopping(validation_fraction="folds"), and fit again.'
             )
-        return self._out_of_fold
+        return out_of_fold
 
     @property
     def oof_member_(self) -> Array:
@@ -106,7 +109,7 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         A single network has no `estimators_`, which ends the recursion over members.
         """
         check_is_fitted(self)
-        n = len(self._state)
+        n = len(self._model.state)
         if n == 1:
             raise AttributeError(
                 "estimators_ is only available with several members, but this "
@@ -117,17 +120,11 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
 
     def _take_member(self, i: int) -> Self:
         """Return one of several networks as an estimator, which shares its weights."""
-        member = self._without_state()
+        member = self._without_model()
         member.n_estimators = 1
         member.random_state = copy.deepcopy(self.random_state)
         member.init = get_member_init(self.init, i)
-        state = self._state.take(slice(i, i + 1)).with_parameters(
-            self._predictor.parameters.members(slice(i, i + 1)), only_predicts=True
-        )
-        params, config = member._get_init_params(), replace(self._config, n_estimators=1)
-        parts = params, config, self._network, self._targets, state, self._row_shape
-        fitted = member._fitted_attributes(*parts, incremental=self._was_incremental)
-        member.__dict__.update(fitted)
+        member._set_model(self._model.member(i, member._get_init_params()))
         return member
 
     # --------------------------------------------------------------- hidden features
@@ -172,14 +169,15 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         (150, 16)
         """
         check_is_fitted(self)
-        n_layers = n_layers_up_to(self._network, layer)
+        n_layers = n_layers_up_to(self._model.network, layer)
         return np.asarray(self._predict_in_blocks(X, lambda units: np.hstack([*units]), n_layers))
 
     # --------------------------------------------------------------- input gradients
 
     def _input_gradients(self, X: Any, output_gradient: OutputGradient, n_outputs: int) -> Array:
         """Return derivatives of outputs by the features, of shape (n, n_features, n_outputs)."""
-        network, parameters = self._network, self._predictor.parameters
+        network = self._model.network
+        parameters = self._model.parameters
         X = validate_input(self, X)
         with np.errstate(all="ignore"):
             gradients = compute_input_gradients(network, parameters, X, output_gradient, n_outputs)
@@ -187,7 +185,7 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
 
     def _get_row_shape(self, X: Any) -> tuple[int, ...]:
         """Return the shape of one row of valid X as the user has given it."""
-        is_shaped = len(self._network.input_shape) > 1 and not issparse(X)
+        is_shaped = len(self._model.network.input_shape) > 1 and not issparse(X)
         return np.shape(X)[1:] if is_shaped else (self.n_features_in_,)
 
     def _raw_output_gradient(self, raw_predictions: Array, output: int) -> Array:
@@ -196,12 +194,14 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         delta[:, output] = 1
         if len(raw_predictions) == 1:
             return delta[None]
-        return self._targets.loss.link.average_predictions_backward(raw_predictions, delta)
+        link = self._model.targets.loss.link
+        return link.average_predictions_backward(raw_predictions, delta)
 
     def _prediction_output_gradient(self, raw_predictions: Array, output: int) -> Array:
         """Return the derivatives of an averaged prediction by the members' raw predictions."""
-        link = self._targets.loss.link
-        mean, delta = np.empty_like(raw_predictions), np.zeros_like(raw_predictions)
+        link = self._model.targets.loss.link
+        mean = np.empty_like(raw_predictions)
+        delta = np.zeros_like(raw_predictions)
         link.inverse(raw_predictions, mean)
         delta[..., output] = 1 / len(raw_predictions)
         link.inverse_backward(mean, delta)

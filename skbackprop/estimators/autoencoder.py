@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from numbers import Integral
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -22,22 +23,18 @@ from ..nn.parameters import Parameters
 from ..nn.prediction import Predictor, predict_raw
 from ..nn.rows import Rows
 from ..nn.stack import loss_normalizer
-from ..nn.train_state import TrainState
+from ..training.checks import check_targets, validate_weight
 from ..training.config import AutoencoderConfig, Config
-from ..training.validation import Validation
+from ..training.model import Model
+from ..training.problem import Problem
+from ..training.targets import Targets, weighted_mean
 from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
 from ._estimator_mixin import available_if, with_argument_suggestions, with_callbacks
 from ._fitted import check_finite_output
-from ._parameters import AutoencoderParameters
-from ._targets import Targets, weighted_mean
-from ._validation import (
-    check_targets,
-    validate_features,
-    validate_input,
-    validate_weight,
-)
+from ._parameters import AUTOENCODER_LOSSES, AutoencoderParameters
+from ._validation import validate_features, validate_input
 from ._variational_losses import log_likelihoods, n_encoder_layers, variational_losses
-from .base import BaseNeuralNetwork, PreparedFit, check_stochastic
+from .base import BaseNeuralNetwork, check_stochastic
 
 # Size of the blocks in which errors and variances are computed.
 _BLOCK_SIZE = 1 << 17
@@ -52,8 +49,8 @@ N_DRAWS = 20
 
 def check_variational(estimator: Any) -> bool:
     """Check that codes have a distribution, for `available_if`."""
-    network = vars(estimator).get("_network")
-    if not (estimator.variational if network is None else network.is_variational):
+    model = vars(estimator).get("_model")
+    if not (estimator.variational if model is None else model.network.is_variational):
         raise AttributeError(
             "sample is only available for variational autoencoders. Set variational=True and fit."
         )
@@ -503,8 +500,16 @@ class BackpropAutoencoder(
             estimator remains unchanged, and an unfitted one gets its initial weights, with an
             ``n_iter_`` of 0.
         """
-        rows = X, None, sample_weight, X_val, None, sample_weight_val, groups
-        return self._fit_rows(*rows, resume_from=resume_from)
+        arguments = {
+            "X": X,
+            "y": None,
+            "sample_weight": sample_weight,
+            "X_val": X_val,
+            "y_val": None,
+            "sample_weight_val": sample_weight_val,
+            "groups": groups,
+        }
+        return self._fit_rows(arguments, resume_from)
 
     @available_if(check_stochastic)
     def partial_fit(
@@ -554,9 +559,15 @@ class BackpropAutoencoder(
         AttributeError
             If the solver is not stochastic.
         """
-        return self._fit_rows(
-            *(X, None, sample_weight, X_val, None, sample_weight_val), incremental=True
-        )
+        arguments = {
+            "X": X,
+            "y": None,
+            "sample_weight": sample_weight,
+            "X_val": X_val,
+            "y_val": None,
+            "sample_weight_val": sample_weight_val,
+        }
+        return self._partial_fit_rows(arguments)
 
     def _validate_rows(self, X: Any, y: Any, weight: Any, reset: bool) -> tuple[Any, Any, Any]:
         X = validate_features(self, X, reset)
@@ -564,20 +575,21 @@ class BackpropAutoencoder(
             _reject_padding(X)
         return X, X, validate_weight(weight, X)
 
-    def _make_targets(self, config: Config, *args: Any, **options: Any) -> ReconstructionTargets:
+    def _make_targets(
+        self, config: Config, y: Any, weight: Array | None, classes: Any
+    ) -> ReconstructionTargets:
         return ReconstructionTargets(config.loss)
 
-    _restore_targets = _make_targets
-
-    def _finish(self, task: PreparedFit, state: TrainState) -> dict[str, Any]:
-        fitted = super()._finish(task, state)
-        fitted["offset_"], loss, rows = None, task.targets.loss, task.rows
-        has_scores = loss.has_likelihood or not task.network.is_variational
-        if has_scores and not task.incremental:
-            parameters = fitted["_predictor"].parameters
-            scores = _score_rows(loss, task.network, parameters, rows.X, N_DRAWS)
-            fitted["offset_"] = _contamination_threshold(scores, self.contamination, rows.weight)
-        return fitted
+    def _finish_model(self, problem: Problem, model: Model) -> Model:
+        model = super()._finish_model(problem, model)
+        loss = problem.targets.loss
+        rows = problem.rows
+        offset: float | None = None
+        has_scores = loss.has_likelihood or not model.network.is_variational
+        if has_scores and not model.is_incremental:
+            scores = _score_rows(loss, model.network, model.parameters, rows.X, N_DRAWS)
+            offset = _contamination_threshold(scores, self.contamination, rows.weight)
+        return replace(model, results={**model.results, "offset_": offset})
 
     # ---------------------------------------------------------- encoding and decoding
 
@@ -604,7 +616,7 @@ class BackpropAutoencoder(
         """
         check_is_fitted(self)
         X = self._prediction_arguments(X)[0]
-        return self._apply_layers(slice(n_encoder_layers(self._network)), X)
+        return self._apply_layers(slice(n_encoder_layers(self._model.network)), X)
 
     def inverse_transform(self, X: MatrixLike) -> Array:
         """Decode codes to rows.
@@ -634,9 +646,9 @@ class BackpropAutoencoder(
                 f"X must have n_components={self._n_features_out} column(s), got {codes.shape[1]}. "
                 "Pass codes as returned by transform."
             )
-        rows = self._apply_layers(slice(n_encoder_layers(self._network), None), codes)
-        self._targets.loss.link.inverse(rows, rows)
-        return rows.reshape(len(rows), *self._row_shape)
+        rows = self._apply_layers(slice(n_encoder_layers(self._model.network), None), codes)
+        self._model.targets.loss.link.inverse(rows, rows)
+        return rows.reshape(len(rows), *self._model.row_shape)
 
     @available_if(check_variational)
     def sample(
@@ -672,7 +684,8 @@ class BackpropAutoencoder(
 
     def _apply_layers(self, layers: slice, values: Any) -> Array:
         """Return the output of consecutive layers."""
-        network, parameters = self._network.part(layers), self._predictor.parameters.part(layers)
+        network = self._model.network.part(layers)
+        parameters = self._model.parameters.part(layers)
         with np.errstate(all="ignore"):
             return check_finite_output(
                 predict_raw(network, parameters, values)[0], network, parameters, values
@@ -686,7 +699,8 @@ class BackpropAutoencoder(
     @property
     def _n_features_out(self) -> int:
         """The number of columns of the codes, for `get_feature_names_out`."""
-        return self._network.n_units[n_encoder_layers(self._network)]
+        network = self._model.network
+        return network.n_units[n_encoder_layers(network)]
 
     # ------------------------------------------------------------- outlier detection
 
@@ -733,7 +747,7 @@ class BackpropAutoencoder(
         check_scalar(n_draws, "n_draws", Integral, min_val=1)
         self._check_has_likelihood()
         X, network, parameters = self._prediction_arguments(X)
-        scores = _score_rows(self._targets.loss, network, parameters, X, n_draws)
+        scores = _score_rows(self._model.targets.loss, network, parameters, X, n_draws)
         return check_finite_output(scores, network, parameters, X)
 
     def decision_function(self, X: MatrixLike) -> Array:
@@ -757,7 +771,7 @@ class BackpropAutoencoder(
             If X is not valid input.
         """
         check_is_fitted(self)
-        offset = vars(self).get("offset_")
+        offset = getattr(self, "offset_", None)
         if offset is None:
             self._check_has_likelihood()
             raise NotFittedError(
@@ -821,21 +835,21 @@ class BackpropAutoencoder(
         check_is_fitted(self)
         X, network, parameters = self._prediction_arguments(X)
         weight = validate_weight(sample_weight, X)
-        errors = _squared_errors(self._targets.loss.link, network, parameters, X)
+        errors = _squared_errors(self._model.targets.loss.link, network, parameters, X)
         check_finite_output(errors, network, parameters, X)
         return _explained_variance(errors, X, None, weight)
 
     def _prediction_arguments(self, X: Any) -> tuple[Any, Network, Parameters]:
         """Return validated X, the network and the parameters for prediction."""
         X = validate_input(self, X)
-        if self._network.reads_sequences:
+        if self._model.network.reads_sequences:
             _reject_padding(X)
-        return X, self._network, self._predictor.parameters
+        return X, self._model.network, self._model.parameters
 
     def _check_has_likelihood(self) -> None:
         """Raise an error if rows have no score: drawn codes, and a loss without a likelihood."""
-        loss = self._targets.loss
-        if self._network.is_variational and not loss.has_likelihood:
+        loss = self._model.targets.loss
+        if self._model.network.is_variational and not loss.has_likelihood:
             raise ValueError(
                 "score_samples of a variational autoencoder needs the likelihood of a row, which "
                 f"loss={loss!r} does not have. Use loss='squared_error', 'log_loss' or "
@@ -872,8 +886,15 @@ class ReconstructionTargets(Targets):
         The loss, which may restrict the range of values.
     """
 
+    config_class = AutoencoderConfig
+    named_losses = AUTOENCODER_LOSSES
+
     def __init__(self, loss: Loss) -> None:
         self.loss = loss
+
+    @classmethod
+    def from_dict(cls, config: Config, values: Mapping[str, Any]) -> Self:
+        return cls(config.loss)
 
     def encode(self, y: Any, needs_all: bool = False) -> Any:
         if self.loss.n_outputs_per_target > 1:
@@ -887,7 +908,8 @@ class ReconstructionTargets(Targets):
 
     def validation_predictions(self, network: Network, parameters: Parameters, rows: Rows) -> Array:
         """Return the mean squared error and the loss of each row, along the last axis."""
-        result, loss = np.empty((len(parameters), rows.n_rows, 2)), self.loss
+        loss = self.loss
+        result = np.empty((len(parameters), rows.n_rows, 2))
         for part, raw_predictions, x in _iter_blocks(network, parameters, rows.X, rows.index):
             targets = x.astype(np.float64)
             if not network.is_variational:
@@ -897,21 +919,21 @@ class ReconstructionTargets(Targets):
             result[:, :, 1] = variational_losses(loss, network, parameters, rows.X, rows.index)
         return result
 
-    def validation_loss(self, network: Network, predictions: Array, held_out: Validation) -> float:
-        losses = weighted_mean(predictions[:, 1], held_out.weight)
+    def validation_loss(self, network: Network, predictions: Array, rows: Rows) -> float:
+        losses = weighted_mean(predictions[:, 1], rows.selected_weight)
         return losses / loss_normalizer(network, self.loss)
 
-    def validation_score(self, predictions: Array, held_out: Validation) -> float:
+    def validation_score(self, predictions: Array, rows: Rows) -> float:
         """Return R2 of the rows."""
-        rows = held_out.rows
-        return _explained_variance(predictions[:, 0], rows.X, rows.index, held_out.weight)
+        return _explained_variance(predictions[:, 0], rows.X, rows.index, rows.selected_weight)
 
 
 def _explained_variance(
     errors: Array, X: Any, rows: IndexArray | None, weight: Array | None
 ) -> float:
     """Return R2 of rows from the mean squared error of each row."""
-    error, variance = float(np.average(errors, weights=weight)), _mean_variance(X, rows, weight)
+    error = float(np.average(errors, weights=weight))
+    variance = _mean_variance(X, rows, weight)
     return 1 - error / variance if variance else float(error == 0)
 
 
@@ -922,7 +944,8 @@ def _contamination_threshold(scores: Array, contamination: float, weight: Array 
     no score has that share below it, it is the largest score.
     """
     if weight is not None:
-        scores, weight = scores[weight > 0], weight[weight > 0]
+        scores = scores[weight > 0]
+        weight = weight[weight > 0]
     share = contamination * (1 - _ROUNDING)
     highest = np.quantile(scores, share, weights=weight, method="inverted_cdf")
     # Equal rows may have scores that differ by rounding.
@@ -978,7 +1001,8 @@ def _mean_variance(X: Any, rows: IndexArray | None, weight: Array | None) -> flo
 
     One of the rows is subtracted from all others first, so equal rows have exactly zero variance.
     """
-    n_rows, n_features = X.shape[0] if rows is None else len(rows), X.shape[1]
+    n_rows = X.shape[0] if rows is None else len(rows)
+    n_features = X.shape[1]
     share = np.ones(n_rows) if weight is None else weight
     share = share / share.sum()
     row = int(np.argmax(share > 0))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,27 +13,28 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..losses.classification import CLASSIFIER_LOSSES
 from ..nn.prediction import OutputGradient
-from ..nn.train_state import TrainState
+from ..training.checks import validate_weight
 from ..training.config import Config
-from ..utils.arrays import Array, MatrixLike
-from ._estimator_mixin import available_if
-from ._parameters import ClassifierParameters
-from ._supervised import BaseSupervisedNetwork
-from ._targets import (
+from ..training.model import Model
+from ..training.problem import Problem
+from ..training.targets import (
     ClassTargets,
     LabelTargets,
     MultilabelTargets,
     Targets,
     make_label_targets,
 )
-from ._validation import validate_weight
-from .base import PreparedFit, check_stochastic
+from ..utils.arrays import Array, MatrixLike
+from ._estimator_mixin import available_if
+from ._parameters import ClassifierParameters
+from ._supervised import BaseSupervisedNetwork
+from .base import check_stochastic
 
 
 def check_probabilities(classifier: Any) -> bool:
     """Check that the loss of a classifier has probabilities, for `available_if`."""
-    fitted = vars(classifier).get("_config")
-    setting = fitted.loss if fitted else classifier.loss
+    model = vars(classifier).get("_model")
+    setting = classifier.loss if model is None else model.config.loss
     loss = CLASSIFIER_LOSSES.get(setting) if isinstance(setting, str) else setting
     if not getattr(loss, "supports_predict_proba", True):
         raise AttributeError(
@@ -450,7 +452,6 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
     (2, 3)
     """
 
-    _targets: LabelTargets
     classes_: Array
     temperature_: float
     _y_numeric = False
@@ -507,19 +508,34 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
         AttributeError
             If the solver is not stochastic.
         """
-        if classes is not None and self.__sklearn_is_fitted__():
-            self._targets.check_classes(classes)
-        return self._fit_rows(
-            *(X, y, sample_weight, X_val, y_val, sample_weight_val),
-            incremental=True,
-            classes=classes,
-        )
+        if not self.__sklearn_is_fitted__():
+            if classes is None:
+                raise ValueError(
+                    "classes must be passed on the first call to partial_fit, and by name: "
+                    "partial_fit(X, y, classes=...)."
+                )
+        elif classes is not None:
+            self._label_targets.check_classes(classes)
+        arguments = {
+            "X": X,
+            "y": y,
+            "sample_weight": sample_weight,
+            "X_val": X_val,
+            "y_val": y_val,
+            "sample_weight_val": sample_weight_val,
+            "classes": classes,
+        }
+        return self._partial_fit_rows(arguments)
 
-    _make_targets = staticmethod(make_label_targets)
+    def _make_targets(
+        self, config: Config, y: Any, weight: Array | None, classes: Any
+    ) -> LabelTargets:
+        return make_label_targets(config, y, classes)
 
-    def _restore_targets(self, config: Config, values: Mapping[str, Any]) -> LabelTargets:
-        kind = MultilabelTargets if "is_sparse" in values else ClassTargets
-        return kind(config=config, **values)
+    @property
+    def _label_targets(self) -> LabelTargets:
+        """The encoding of the labels."""
+        return cast(LabelTargets, self._model.targets)
 
     @classmethod
     def from_weights(
@@ -582,27 +598,28 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
 
         return cls._from_weights(coefs, intercepts, make_targets, params)
 
-    def _finish(self, task: PreparedFit, state: TrainState) -> dict[str, Any]:
-        fitted = super()._finish(task, state)
-        return fitted | {"temperature_": float(state.temperature[0, 0])}
+    def _finish_model(self, problem: Problem, model: Model) -> Model:
+        model = super()._finish_model(problem, model)
+        temperature = float(model.state.temperature[0, 0])
+        return replace(model, results={**model.results, "temperature_": temperature})
 
     # ---------------------------------------------------------------- out of fold
 
     @property
     def oof_decision_function_(self) -> Any:
         """The out-of-fold decision function of each training row."""
-        return self._targets.decision_function(self._get_out_of_fold().predictions.copy())
+        return self._label_targets.decision_function(self._get_out_of_fold().predictions.copy())
 
     @property
     def oof_predict_proba_(self) -> Any:
         """The out-of-fold probabilities of each training row."""
         check_probabilities(self)
-        return self._targets.probabilities(self._get_out_of_fold().predictions.copy())
+        return self._label_targets.probabilities(self._get_out_of_fold().predictions.copy())
 
     @property
     def oof_prediction_(self) -> Any:
         """The out-of-fold prediction of each training row."""
-        return self._targets.decode(self._get_out_of_fold().predictions)
+        return self._label_targets.decode(self._get_out_of_fold().predictions)
 
     # ------------------------------------------------------------------ prediction
 
@@ -628,7 +645,7 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
             If X is not valid input.
         """
         return self._predict_in_blocks(
-            X, lambda outputs: self._targets.decode(self._average_raw(outputs))
+            X, lambda outputs: self._label_targets.decode(self._average_raw(outputs))
         )
 
     def decision_function(self, X: MatrixLike) -> Array:
@@ -653,7 +670,7 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
             If X is not valid input.
         """
         return self._predict_in_blocks(
-            X, lambda outputs: self._targets.decision_function(self._average_raw(outputs))
+            X, lambda outputs: self._label_targets.decision_function(self._average_raw(outputs))
         )
 
     @available_if(check_probabilities)
@@ -683,7 +700,7 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
             If the loss has no probabilities.
         """
         return self._predict_in_blocks(
-            X, lambda outputs: self._targets.probabilities(self._average_raw(outputs))
+            X, lambda outputs: self._label_targets.probabilities(self._average_raw(outputs))
         )
 
     @available_if(check_probabilities)
@@ -713,7 +730,8 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
             If the loss has no probabilities.
         """
         return self._predict_in_blocks(
-            X, lambda outputs: self._targets.probabilities(self._average_raw(outputs), log=True)
+            X,
+            lambda outputs: self._label_targets.probabilities(self._average_raw(outputs), log=True),
         )
 
     def input_gradient(self, X: MatrixLike, of: Literal["score", "probability"] = "score") -> Array:
@@ -763,7 +781,7 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
         (150, 3, 4)
         """
         check_is_fitted(self)
-        n_outputs = self._targets.n_outputs
+        n_outputs = self._label_targets.n_outputs
         gradients = self._input_gradients(X, self._output_gradient(of), n_outputs)
         if of == "probability" and len(self.classes_) == 1:
             gradients[...] = 0
@@ -816,7 +834,7 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
 
     def _score_predictions(self, y: Any, y_pred: Any, weight: Array | None) -> float:
         """Return the score from the results of `_predict_for_score`."""
-        return self._targets.accuracy(y, y_pred, weight)
+        return self._label_targets.accuracy(y, y_pred, weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

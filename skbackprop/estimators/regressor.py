@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self, overload
+from collections.abc import Sequence
+from typing import Any, Literal, Self, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,13 +12,13 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import assert_all_finite, check_is_fitted
 
 from ..losses.regression import Poisson, SquaredError
+from ..training.checks import check_no_missing, replace_missing_targets, weigh_targets
 from ..training.config import Config
+from ..training.targets import NumberTargets
 from ..utils.arrays import Array, MatrixLike, as_dense
 from ._estimator_mixin import available_if
 from ._parameters import RegressorParameters
 from ._supervised import BaseSupervisedNetwork
-from ._targets import NumberTargets
-from ._validation import check_no_missing, replace_missing_targets, weigh_targets
 from .base import check_stochastic
 
 
@@ -437,8 +437,6 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
     True
     """
 
-    _targets: NumberTargets
-
     target_mean_: Array | None
     target_scale_: Array | None
 
@@ -491,17 +489,25 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         AttributeError
             If the solver is not stochastic.
         """
-        return self._fit_rows(
-            *(X, y, sample_weight, X_val, y_val, sample_weight_val), incremental=True
-        )
+        arguments = {
+            "X": X,
+            "y": y,
+            "sample_weight": sample_weight,
+            "X_val": X_val,
+            "y_val": y_val,
+            "sample_weight_val": sample_weight_val,
+        }
+        return self._partial_fit_rows(arguments)
 
     def _make_targets(
-        self, config: Config, y: Any, weight: Array | None, *options: Any
+        self, config: Config, y: Any, weight: Array | None, classes: Any
     ) -> NumberTargets:
         return NumberTargets.fit(config.loss, y, weight, is_scaled=config.scale_target)
 
-    def _restore_targets(self, config: Config, values: Mapping[str, Any]) -> NumberTargets:
-        return NumberTargets(config.loss, **values)
+    @property
+    def _number_targets(self) -> NumberTargets:
+        """The encoding of the targets."""
+        return cast(NumberTargets, self._model.targets)
 
     @classmethod
     def from_weights(
@@ -610,7 +616,7 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         means = self._predict_means(raw_predictions)
         shares, scale = _divide_by_largest(means)
         std = shares.std(axis=0) * scale
-        loss = self._targets.loss
+        loss = self._number_targets.loss
         stds = [loss.predict_std(member) for member in raw_predictions]
         if stds[0] is not None:
             shares, scale = _divide_by_largest(self._to_units_of_y(stds, from_zero=True))
@@ -620,12 +626,12 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
 
     def _predict_means(self, raw_predictions: Array) -> Array:
         """Return the prediction of each member in the units of y."""
-        loss = self._targets.loss
+        loss = self._number_targets.loss
         return self._to_units_of_y([loss.predict(member) for member in raw_predictions])
 
     def _to_units_of_y(self, values: Any, *, from_zero: bool = False) -> Array:
         """Return the members' predictions, or deviations `from_zero`, in the units of y."""
-        result = self._targets.inverse_transform(np.concatenate(values), from_zero=from_zero)
+        result = self._number_targets.inverse_transform(np.concatenate(values), from_zero=from_zero)
         return result.reshape(len(values), -1, *result.shape[1:])
 
     def input_gradient(self, X: MatrixLike) -> Array:
@@ -669,12 +675,12 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         True
         """
         check_is_fitted(self)
-        loss = self._targets.loss
-        outputs = range(self._network.n_units[-1])[loss.prediction_columns]
+        loss = self._number_targets.loss
+        outputs = range(self._model.network.n_units[-1])[loss.prediction_columns]
         gradients = self._input_gradients(
             X, lambda raw, i: self._prediction_output_gradient(raw, outputs[i]), len(outputs)
         )
-        gradients = np.asarray(self._targets.gradients_in_units_of_y(gradients))
+        gradients = np.asarray(self._number_targets.gradients_in_units_of_y(gradients))
         return gradients.reshape(*gradients.shape[:-1], *self._get_row_shape(X))
 
     def score(self, X: MatrixLike, y: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
@@ -716,7 +722,7 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         D2 needs encoded targets and raw predictions.
         """
         check_is_fitted(self)
-        if isinstance(self._targets.loss, (SquaredError, Poisson)):
+        if isinstance(self._number_targets.loss, (SquaredError, Poisson)):
             y_pred = self.predict(X)
             y, is_missing = replace_missing_targets(y)
             y = np.asarray(check_no_missing(as_dense(y), "values"))
@@ -725,11 +731,11 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
             return y, y_pred, weight
         y_pred = self._predict_in_blocks(X, self._average_raw)
         _, y, weight = self._validate_rows(X, y, weight, reset=False)
-        return self._targets.encode(y), y_pred, weight
+        return self._number_targets.encode(y), y_pred, weight
 
     def _score_predictions(self, y: Any, y_pred: Array, weight: Array | None) -> float:
         """Return the score from the results of `_predict_for_score`."""
-        loss = self._targets.loss
+        loss = self._number_targets.loss
         if isinstance(loss, (SquaredError, Poisson)):
             if weight is None or weight.ndim == 1 or y.shape != y_pred.shape:
                 return float(r2_score(y, y_pred, sample_weight=weight))

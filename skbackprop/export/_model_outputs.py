@@ -16,7 +16,6 @@ from sklearn.dummy import DummyClassifier
 
 from ..estimators._estimator_mixin import get_pipeline_steps
 from ..estimators._supervised import n_layers_up_to
-from ..estimators._targets import MultilabelTargets
 from ..estimators._variational_losses import n_encoder_layers
 from ..estimators.autoencoder import BackpropAutoencoder
 from ..estimators.classifier import BackpropClassifier
@@ -31,6 +30,7 @@ from ..tabular._blended_estimators import MIN_PROBABILITY, CrossFittedEstimators
 from ..tabular._ensemble_weights import ensemble_temperature
 from ..tabular._model_inputs import FeatureBuilder
 from ..tabular.base import BaseTabular
+from ..training.targets import MultilabelTargets
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._converters import (
@@ -82,7 +82,10 @@ def build_inputs(estimator: Any) -> tuple[dict[str, Expr], Expr | list[Expr]]:
         columns = zip(encoding.categories.columns, encoding.categories.levels, strict=True)
         words = [i for i, item in columns if any(isinstance(x, str) for x in get_levels(item))]
     if not words:
-        row = Expr("", shape=vars(first).get("_row_shape") or (first.n_features_in_,), dtype=dtype)
+        shape = (first.n_features_in_,)
+        if "_model" in vars(first):
+            shape = first._model.row_shape
+        row = Expr("", shape=shape, dtype=dtype)
         return {"X": row}, row
     names = getattr(first, "feature_names_in_", range(first.n_features_in_))
     inputs = {
@@ -121,8 +124,8 @@ _STACKED_LAYERS = (
 
 def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
     """Return the raw predictions of each member, or the outputs of some layers, as vectors."""
-    network = estimator._network.part(layers)
-    parameters = estimator._predictor.parameters.part(layers)
+    network = estimator._model.network.part(layers)
+    parameters = estimator._model.parameters.part(layers)
     x, n_members = ex.reshape(x, network.input_shape), len(parameters)
     stacked_arrays = [
         # Layers compute with arrays that have an axis for the rows.
@@ -159,7 +162,8 @@ def _apply_layers(layers: Sequence[Layer], arrays: Sequence[Arrays], x: Expr) ->
 
 @to_outputs.register
 def _(estimator: BackpropClassifier, x: Expr) -> Outputs:
-    raw, targets = predict_raw(estimator, x), estimator._targets
+    raw = predict_raw(estimator, x)
+    targets: Any = estimator._model.targets
     has_probabilities = hasattr(estimator, "predict_proba")
     name = "probabilities" if has_probabilities else "scores"
     # Rounded probabilities may be equal where raw predictions are not.
@@ -179,7 +183,8 @@ def _(estimator: BackpropClassifier, x: Expr) -> Outputs:
 
 @to_outputs.register
 def _(estimator: BackpropRegressor, x: Expr, return_std: bool = False) -> Outputs:
-    raw, targets = predict_raw(estimator, x), estimator._targets
+    raw = predict_raw(estimator, x)
+    targets: Any = estimator._model.targets
     members = _member_predictions(estimator, raw)
     outputs = {"variable": ex.mean_over_members(members)}
     if return_std:
@@ -200,7 +205,7 @@ def _split_targets(x: Expr, n_targets: int) -> Expr:
 
 def _member_predictions(estimator: BackpropRegressor, raw: Expr) -> Expr:
     """Return the predictions of each member, in the units of y."""
-    targets = estimator._targets
+    targets: Any = estimator._model.targets
     predictions = convert(targets.loss, raw)
     if targets.mean is None or targets.scale is None:
         return cast(Expr, predictions)
@@ -213,19 +218,19 @@ def _member_predictions(estimator: BackpropRegressor, raw: Expr) -> Expr:
 @to_outputs.register
 def _(estimator: BackpropAutoencoder, x: Expr) -> Outputs:
     codes = convert(estimator, x)
-    raw = predict_raw(estimator, codes, slice(n_encoder_layers(estimator._network), None))
-    return {"codes": codes, "reconstruction": convert(estimator._targets.loss.link, raw)}
+    raw = predict_raw(estimator, codes, slice(n_encoder_layers(estimator._model.network), None))
+    return {"codes": codes, "reconstruction": convert(estimator._model.targets.loss.link, raw)}
 
 
 @to_expression.register
 def _(part: BackpropAutoencoder, x: Expr) -> Expr:
-    return predict_raw(part, x, slice(n_encoder_layers(part._network)))
+    return predict_raw(part, x, slice(n_encoder_layers(part._model.network)))
 
 
 @to_expression.register
 def _(part: BackpropFeatures, x: Expr) -> Expr:
     (network,) = get_pipeline_steps(part.estimator_)
-    n_layers = n_layers_up_to(network._network, part.layer)
+    n_layers = n_layers_up_to(network._model.network, part.layer)
     members = predict_raw(network, x, slice(n_layers))
     return ex.reshape(members, (members.width,))
 

@@ -11,12 +11,12 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
 from ..activations import ACTIVATIONS
-from ..estimators._targets import MultilabelTargets
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..layers import Activation, Dense
 from ..losses import LogLoss, Loss, Poisson, SquaredError
 from ..nn.network import Network
+from ..training.targets import MultilabelTargets
 
 _LOSSES = {LogLoss: "log_loss", SquaredError: "squared_error", Poisson: "poisson"}
 _ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
@@ -82,9 +82,10 @@ def to_sklearn(estimator: Any) -> Any:
             f"{type(estimator).__name__}. Of a pipeline, pass the last step, pipeline[-1]."
         )
     check_is_fitted(estimator)
-    if len(estimator._state) > 1:
+    n_networks = len(estimator._model.state)
+    if n_networks > 1:
         raise ValueError(
-            f"The estimator has {len(estimator._state)} networks, but scikit-learn's have one. "
+            f"The estimator has {n_networks} networks, but scikit-learn's have one. "
             "Set n_estimators=1, and fit again."
         )
     coefs = [np.array(weights) for weights in estimator.coefs_]
@@ -92,17 +93,17 @@ def to_sklearn(estimator: Any) -> Any:
     network = MLPClassifier() if isinstance(estimator, BackpropClassifier) else MLPRegressor()
     settings = estimator.get_params(deep=False) | {
         "hidden_layer_sizes": tuple(weights.shape[1] for weights in coefs[:-1]),
-        "activation": _find_activation(estimator._network),
-        "loss": _find_loss(estimator._targets.loss),
+        "activation": _find_activation(estimator._model.network),
+        "loss": _find_loss(estimator._model.targets.loss),
     }
     for name in network.get_params().keys() & settings.keys():
         if name not in _VALUES or settings[name] in _VALUES[name]:
             setattr(network, name, settings[name])
     if isinstance(network, MLPClassifier):
-        _set_classes(network, estimator._targets)
+        _set_classes(network, estimator._model.targets)
     else:
         network.out_activation_ = "exp" if network.loss == "poisson" else "identity"
-        _unscale_targets(network.loss, estimator._targets, coefs, intercepts)
+        _unscale_targets(network.loss, estimator._model.targets, coefs, intercepts)
     network.coefs_, network.intercepts_ = coefs, intercepts
     for name in _ATTRIBUTES:
         if hasattr(estimator, name):

@@ -329,5 +329,5 @@ def gradient_importance(
     else:  # a CSR matrix
         std = np.sqrt(mean_variance_axis(inputs.astype(np.float64), axis=0)[1])
     importance = std * np.sqrt(sum(squares) / inputs.shape[0])
-    importance[..., network._network.layers[0].categorical_columns] = np.nan
+    importance[..., network._model.network.layers[0].categorical_columns] = np.nan
     return importance

@@ -158,5 +158,5 @@ class BackpropFeatures(
 def _count_features(network: Any, layer: int) -> int:
     """Return the number of units of a hidden layer of all members of a fitted network."""
     (network,) = get_pipeline_steps(network)
-    inner = network._network
-    return inner.n_units[n_layers_up_to(inner, layer)] * len(network._state)
+    inner = network._model.network
+    return inner.n_units[n_layers_up_to(inner, layer)] * len(network._model.state)

@@ -14,9 +14,12 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from ..estimators.base import BaseNeuralNetwork, PreparedFit
+from ..estimators.base import BaseNeuralNetwork
+from ..nn.rows import Rows
 from ..nn.stack import Stack
 from ..training.config import is_lbfgs
+from ..training.model import Model
+from ..training.problem import Problem
 from ..training.resources import limit_blas
 from ..utils.arrays import Array, IndexArray, MatrixLike
 
@@ -143,7 +146,8 @@ def find_learning_rate(
     network, X = _split_pipeline(estimator, X, y)
     rates = np.geomspace(smallest, largest, n_steps)
     width = n_steps // 20
-    losses = np.array(_train_at_rates(network._prepare(X, y, sample_weight), rates, width))
+    problem, model = network._start_training({"X": X, "y": y, "sample_weight": sample_weight})
+    losses = np.array(_train_at_rates(problem, model, rates, width))
     if len(losses) < 4 * width:
         raise ValueError(
             f"Training diverged after {len(losses)} steps, at a rate of {rates[len(losses)]:.3g}. "
@@ -188,13 +192,16 @@ def _split_pipeline(estimator: Any, X: Any, y: Any) -> tuple[BaseNeuralNetwork, 
     return network.set_params(early_stopping=False), X
 
 
-def _train_at_rates(task: PreparedFit, rates: Array, width: int) -> list[float]:
+def _train_at_rates(problem: Problem, model: Model, rates: Array, width: int) -> list[float]:
     """Train one step at each rate until the loss rises, and return the loss before each step."""
-    batches, network, state = _iter_batches(task), task.training_network, task.state.take(slice(1))
+    batches = _iter_batches(problem.rows, model)
+    network = model.training_network
+    state = model.state.take(slice(1))
     # With a single batch, an epoch is a step.
     batch = next(batches).copy()
-    state.orders, config = [batch], replace(task.config, shuffle=False)
-    stack = Stack(network, task.targets.loss, config, [task.rows], state)
+    state.orders = [batch]
+    config = replace(model.config, shuffle=False)
+    stack = Stack(network, problem.targets.loss, config, [problem.rows], state)
     losses: list[float] = []
     with limit_blas(len(batch) * network.max_matmul_size, divides_rows=network.divides_rows):
         for rate in rates:
@@ -207,19 +214,22 @@ def _train_at_rates(task: PreparedFit, rates: Array, width: int) -> list[float]:
             if last > first + max(abs(first), gain):
                 break
             batch[...] = next(batches)
-            stack.set_rows([task.rows])
+            stack.set_rows([problem.rows])
     return losses
 
 
-def _iter_batches(task: PreparedFit) -> Iterator[IndexArray]:
+def _iter_batches(rows: Rows, model: Model) -> Iterator[IndexArray]:
     """Yield the rows of batches of equal size, in the order of training."""
-    order, rng, weight = task.state.orders[0], task.state.rngs[0], task.rows.row_weight
-    order = np.arange(task.rows.n_rows) if order is None else order
+    config = model.config
+    order = model.state.orders[0]
+    rng = model.state.rngs[0]
+    weight = rows.row_weight
+    order = np.arange(rows.n_rows) if order is None else order
     if weight is not None:
         order = order[weight[order] > 0]  # the loss of a batch without weights is undefined
-    size = min(task.config.batch_size, len(order))
+    size = min(config.batch_size, len(order))
     while True:
-        if task.config.shuffle and rng is not None:
+        if config.shuffle and rng is not None:
             rng.shuffle(order)
         for start in range(0, len(order) - size + 1, size):
             yield order[start : start + size]

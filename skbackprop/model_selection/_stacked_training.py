@@ -22,10 +22,12 @@ from sklearn.utils.parallel import Parallel, delayed
 from .._sklearn import _safe_indexing
 from ..estimators._checkpoint import compute_checksum
 from ..estimators._validation import shallow_copy
-from ..estimators.base import BaseNeuralNetwork, PreparedFit
-from ..nn.train_state import TrainState
+from ..estimators.base import BaseNeuralNetwork
 from ..training.config import Config, is_lbfgs
 from ..training.epochs import GetState
+from ..training.model import Model
+from ..training.problem import Problem
+from ..training.start import Fresh, start_model
 from ..training.train import OnEpoch, TrainingInterrupted, train
 from ..utils.arrays import Array, count_rows
 from ..utils.configurable import number_by_equality
@@ -38,14 +40,13 @@ _MIN_CANDIDATES_PER_SPLIT = 8
 # If X has more bytes than these, a job holds one split at a time.
 _MAX_BYTES_OF_SPLITS = 1 << 26
 
-# The memory that a stack may take, in bytes. It only matters for members that visit their rows in
-# different orders: each then has a copy of the next rows.
-_MAX_STACK_BYTES = 1 << 28
-
 # The parameters that affect the validation of data, and those that affect the first state of
 # networks of one stack.
 _DATA_SETTINGS = ("dtype", "loss", "scale_target", "class_weight", "layers", "input_shape")
 _START_SETTINGS = ("init", "class_weight", "solver", "learning_rate", "average")
+
+# The arguments of `fit` with which candidates can train in stacks.
+_FIT_ARGUMENTS = {"X", "y", "sample_weight", "X_val", "y_val", "sample_weight_val", "groups"}
 
 # Seconds between two lines on the progress of a stack.
 _SECONDS_BETWEEN_LINES = 5.0
@@ -73,8 +74,8 @@ class StackMember:
         Numbers that are equal for candidates with equal settings of the transformers, of what the
         networks of a stack have in common, of the validation of data, and of the first state of the
         networks of a stack.
-    task : PreparedFit or None, default=None
-        The validated data and the state of its network, from `prepare_fit` to the end of training.
+    problem, model : Problem and Model, or None, default=None
+        The data and the network, from `prepare_fit` to the end of training.
     seconds : float, default=0.0
         The time of `prepare_fit`.
     result : TrainedEstimator or None, default=None
@@ -91,31 +92,44 @@ class StackMember:
     stack: int
     data: int
     start: int
-    task: Any = None
+    problem: Any = None
+    model: Any = None
     seconds: float = 0.0
     result: TrainedEstimator | None = None
 
     @property
     def stacking_key(self) -> tuple[Any, ...]:
         """The parameters, shapes and kind of data that the networks of a stack have in common."""
-        task, rows, state = self.task, self.task.rows, self.task.state
-        shapes = task.row_shape, rows.y.shape[1], rows.is_sparse, rows.n_weights
-        kinds = type(task.targets), state.parameters.dtype, int(state.epoch[0, 0])
-        return self.stack, *shapes, *kinds
+        rows = self.problem.rows
+        state = self.model.state
+        return (
+            self.stack,
+            self.problem.row_shape,
+            rows.y.shape[1],
+            rows.is_sparse,
+            rows.n_weights,
+            type(self.problem.targets),
+            state.parameters.dtype,
+            int(state.epoch[0, 0]),
+        )
 
-    def finish(self, state: TrainState, seconds: float, pause_epoch: int | None) -> None:
-        """Set the fitted attributes, and keep the state if training only pauses."""
-        start, network, resumable = time.perf_counter(), get_network(self.estimator), None
+    def finish(self, model: Model, seconds: float, pause_epoch: int | None) -> None:
+        """Set the trained model, and keep its state if training only pauses."""
+        start = time.perf_counter()
+        network = get_network(self.estimator)
+        resumable = None
         try:
             if pause_epoch is not None:
-                own_state = state.copy().with_own_random_states()
-                resumable = compute_checksum(self.task.data), own_state
+                own_state = model.state.copy().with_own_random_states()
+                resumable = (compute_checksum(self.problem.data), own_state)
                 network.max_iter = pause_epoch  # scorers read the number of epochs from it
-            network._set_fitted(self.task, state)
+            network._set_trained(self.problem, model)
         except Exception:  # scikit-learn reports the error in its own fit
             return
         seconds += self.seconds + time.perf_counter() - start
-        self.task, self.result = None, TrainedEstimator(seconds, self.estimator, resumable)
+        self.problem = None
+        self.model = None
+        self.result = TrainedEstimator(seconds, self.estimator, resumable)
 
 
 def train_candidates(
@@ -188,7 +202,7 @@ def make_members(
         if network.random_state is None:  # candidates must not share NumPy's global stream
             network.random_state = np.random.randint(np.iinfo(np.int32).max)
         try:
-            config = network._validated_config(network._get_init_params(), False, False)
+            config = network._validate_config(network._get_init_params(), Fresh(None))
         except Exception:  # scikit-learn reports the error in its own fit
             continue
         parts.append((number, estimator, config))
@@ -316,13 +330,13 @@ def train_job(
         Whether to print the progress.
     """
     splits: dict[int, Any] = {}
-    tasks: dict[tuple[int, ...], PreparedFit] = {}
+    starts: dict[tuple[int, ...], tuple[Problem, Model]] = {}
     stacks: dict[tuple[Any, ...], list[StackMember]] = {}
     for member in members:
         if member.checksum not in splits:
             splits[member.checksum] = fit_transformers(member, X, y, fit_params)
         split = splits[member.checksum]
-        if split is not None and prepare_fit(member, tasks, *split):
+        if split is not None and prepare_fit(member, starts, *split):
             stacks.setdefault(member.stacking_key, []).append(member)
     for stack in stacks.values():
         train_stack(stack, pause_epoch, make_progress_report(len(stack)) if verbose else None)
@@ -331,7 +345,7 @@ def train_job(
 
 def prepare_fit(
     member: StackMember,
-    tasks: dict[tuple[int, ...], PreparedFit],
+    starts: dict[tuple[int, ...], tuple[Problem, Model]],
     pipeline: Any,
     arguments: dict[str, Any],
 ) -> bool:
@@ -341,9 +355,9 @@ def prepare_fit(
     ----------
     member : StackMember
         The candidate on a split.
-    tasks : dict
-        The first fit of each split with equal settings of the data, and with equal settings of the
-        start. Other fits share its validated data, or all but their parameters.
+    starts : dict
+        The data and the network of the first candidate on each split with equal settings of the
+        data, and with equal settings of the start. Other candidates share them.
     pipeline, arguments
         The results of `fit_transformers` on this split.
     """
@@ -352,25 +366,43 @@ def prepare_fit(
     # attributes that the set_params of a subclass has set beside the parameters.
     network = shallow_copy(get_network(member.estimator))
     data_key = member.checksum, member.data
-    start_key = *data_key, member.stack, member.start
+    start_key = (*data_key, member.stack, member.start)
     try:
-        if start_key in tasks:
-            params = network._get_init_params()
-            task = replace(tasks[start_key], params=params, config=member.config)
+        if start_key in starts:
+            problem, model = starts[start_key]
+            model = replace(model, params=network._get_init_params(), config=member.config)
         else:
             network.random_state = copy.deepcopy(network.random_state)
-            task = network._prepare(**arguments, like=tasks.get(data_key), config=member.config)
-            tasks[start_key] = task
-            tasks.setdefault(data_key, task)
+            problem, model = _start(network, member.config, arguments, starts.get(data_key))
+            starts[start_key] = (problem, model)
+            starts.setdefault(data_key, (problem, model))
     except Exception:  # scikit-learn reports the error in its own fit
         return False
-    member.estimator, member.task = with_network(pipeline, network), replace(task)
     if member.source is not None and (snapshot := member.source.load("resumable")) is not None:
         last_checksum, state = snapshot
-        if last_checksum == compute_checksum(task.data):
-            member.task.resume(state)
+        if last_checksum == compute_checksum(problem.data):
+            model = replace(model, state=state)
+    member.estimator = with_network(pipeline, network)
+    member.problem = problem
+    member.model = model
     member.seconds = time.perf_counter() - start
     return True
+
+
+def _start(
+    network: Any, config: Config, arguments: dict[str, Any], first: tuple[Problem, Model] | None
+) -> tuple[Problem, Model]:
+    """Return the data and the network of a candidate; `first` has equal settings of the data."""
+    if not arguments.keys() <= _FIT_ARGUMENTS:
+        raise TypeError("fit has other arguments than those of a training.")
+    start = Fresh(network.random_state)
+    if first is None:
+        problem = network._make_problem(config, arguments, start, config.early_stopping)
+    else:
+        problem = network._reuse_problem(first[0], config)
+    model = start_model(problem, config, network._get_init_params(), start)
+    network._check_batch_size(problem, model)
+    return problem, model
 
 
 def train_stack(
@@ -381,14 +413,12 @@ def train_stack(
     If training fails, no network is fitted, and there is a RuntimeWarning. A user-defined part of a
     network may fail, or may support only single networks.
     """
-    start, tasks = time.perf_counter(), [member.task for member in stack]
-    state = TrainState.concat([*map(attrgetter("state"), tasks)])
-    # Fits with equal starts have one state. `train` copies the orders that stacks cannot share.
-    state.history = [*map(list, state.history)]
-    state.layer_rngs = [*map(copy.deepcopy, state.layer_rngs)]
-    first_epochs = state.epoch[:, 0].copy()
+    start = time.perf_counter()
+    problems = [member.problem for member in stack]
+    models = [member.model for member in stack]
+    first_epochs = [int(model.state.epoch.sum()) for model in models]
     try:
-        state = train(tasks, state, on_epoch, pause_epoch, _MAX_STACK_BYTES)
+        models = train(problems, models, on_epoch, pause_epoch)
     except TrainingInterrupted as error:
         raise KeyboardInterrupt from error
     except Exception as error:
@@ -401,13 +431,11 @@ def train_stack(
             stacklevel=3,
         )
         return
-    n_epochs = state.epoch[:, 0] - first_epochs
-    seconds_per_epoch = (time.perf_counter() - start) / max(1, n_epochs.sum())
-    end = 0
-    for member in stack:
-        numbers = slice(end, end := end + len(member.task.state))
-        seconds = float(seconds_per_epoch * n_epochs[numbers].sum())
-        member.finish(state.take(numbers), seconds, pause_epoch)
+    pairs = zip(models, first_epochs, strict=True)
+    n_epochs = [int(model.state.epoch.sum()) - first_epoch for model, first_epoch in pairs]
+    seconds_per_epoch = (time.perf_counter() - start) / max(1, sum(n_epochs))
+    for member, model, n in zip(stack, models, n_epochs, strict=True):
+        member.finish(model, seconds_per_epoch * n, pause_epoch)
 
 
 def fit_transformers(member: StackMember, X: Any, y: Any, fit_params: dict[str, Any]) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -85,6 +86,18 @@ class Rows:
         """The weight of each row, which is the mean of the weights of its targets."""
         weight = self.weight
         return weight if weight is None or weight.ndim == 1 else weight.mean(axis=1)
+
+    @cached_property
+    def selected_y(self) -> Array:
+        """The encoded targets of the selected rows."""
+        y: Array = self.select(self.y)
+        return y
+
+    @cached_property
+    def selected_weight(self) -> Array | None:
+        """The weights of the selected rows; None for equal weights, or if all are zero."""
+        weight: Array | None = self.select(self.weight)
+        return None if weight is None or not weight.any() else weight
 
     @property
     def is_sparse(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any, Self
@@ -67,8 +67,6 @@ class TrainState:
     stop_reason : list of str
         Why the training of each member has ended: "converged", "unconverged", "time_limit",
         "stopped", "interrupted" or "diverged". Empty while it goes on.
-    stack : BaseStack or None, default=None
-        The stack that is bound to these arrays, which the next call of `partial_fit` uses again.
     """
 
     parameters: Parameters
@@ -87,7 +85,6 @@ class TrainState:
     layer_rngs: list[np.random.Generator | None]
     history: list[list[dict[str, Any]]]
     stop_reason: list[str]
-    stack: Any = field(default=None, repr=False, compare=False)
 
     @classmethod
     def initial(cls, parameters: Parameters, **values: Any) -> Self:
@@ -160,6 +157,10 @@ class TrainState:
         state.history = [list(records) for records in self.history]
         return state
 
+    def share(self) -> Self:
+        """Return a state with the same arrays, whose fields can be replaced without effect here."""
+        return self._map(self.parameters, lambda array: array, list)
+
     def with_own_random_states(self) -> Self:
         """Return the state with copies of its random states, which other states may share."""
         rngs, layer_rngs = copy.deepcopy((self.rngs, self.layer_rngs))
@@ -186,9 +187,10 @@ class TrainState:
     def restart(self) -> None:
         """Reset the count of epochs, the loss, the best epoch and the plateau counter."""
         initial_state = self.initial(self.parameters)
-        self.plateau, self.best = initial_state.plateau, {}
-        self.epoch, self.loss = initial_state.epoch, initial_state.loss
-        self.stack = None
+        self.plateau = initial_state.plateau
+        self.best = {}
+        self.epoch = initial_state.epoch
+        self.loss = initial_state.loss
 
     def with_parameters(self, parameters: Parameters, *, only_predicts: bool = False) -> Self:
         """Return the state that continues from the parameters used in prediction.
@@ -212,7 +214,6 @@ class TrainState:
             average={},
             best={},
             temperature=temperature,
-            stack=None,
         )
 
     # ----------------------------------------------------------------- during training

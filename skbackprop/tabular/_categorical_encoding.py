@@ -18,7 +18,7 @@ from sklearn.model_selection import KFold
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 
-from ..estimators._validation import validate_labels, validate_numbers
+from ..training.checks import validate_labels, validate_numbers
 from ..training.splits import draw_group_folds, folds_of_splitter
 from ..utils.arrays import Array, DropCachedPropertiesMixin
 from ._column_values import check_supported, is_missing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -13,27 +13,32 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from ..early_stopping import EarlyStopping
 from ..estimators._checkpoint import (
     describe_fit,
     not_readable,
     read_checkpoint,
-    resume_training,
+    resume_model,
     select_state,
     write_checkpoint,
 )
 from ..estimators._estimator_mixin import with_callbacks
 from ..estimators._validation import shallow_copy
-from ..estimators.base import BaseNeuralNetwork, PreparedFit
+from ..estimators.base import BaseNeuralNetwork
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..initializers import Initializer, WeightsAndBiases
 from ..layers.columns import BlockDiagonalDense, Scale
 from ..nn.prediction import FEW_ROWS, Predictor
 from ..nn.rows import Rows
-from ..nn.train_state import TrainState, dump_random_state, load_random_state
+from ..nn.train_state import dump_random_state, load_random_state
 from ..optimizers import AdamW
 from ..schedules import LinearWarmup
+from ..training.config import Config
 from ..training.diagnostics import OUT_OF_TIME, warn
+from ..training.model import Model
+from ..training.problem import Problem
+from ..training.start import Start
 from ..utils.arrays import Array
 from ._ensemble_weights import fit_softmax_temperature
 from ._model_inputs import WIDTH, FeatureView
@@ -198,7 +203,12 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         If the checkpoints have a cycle of this name, its networks are taken over instead.
         """
         estimator, checkpoints = data.estimator, data.checkpoints
-        X, y, weight = data.rows.X, data.rows.y, data.rows.weight
+        arguments = {
+            "X": data.rows.X,
+            "y": data.rows.y,
+            "sample_weight": data.rows.weight,
+            "folds": data.folds,
+        }
         # Other callbacks are propagated, or write the checkpoints of the estimator.
         callbacks = getattr(estimator, "_skl_callbacks", [])
         own = (item for item in callbacks if not hasattr(item, "max_propagation_depth"))
@@ -209,20 +219,29 @@ class TabularNetworkMixin(BaseNeuralNetwork):
             cycle_task.call_on_fit_task_begin(estimator=estimator)
             arrays = checkpoints.read(name)
             if arrays:
-                fit = self._prepare(X, y, weight, folds=data.folds)
-                resume_training(arrays, checkpoints.path, fit)
-                self._set_fitted(fit, fit.state)
+                problem, model = self._start_training(arguments)
+                self._set_trained(problem, resume_model(model, arrays, checkpoints.path))
             else:
-                self._fit_rows(X, y, weight, folds=data.folds)
+                self._fit_rows(arguments)
             is_stopped: bool = cycle_task.call_on_fit_task_end(estimator=estimator)
         self.set_callbacks()
         if (self.n_iter_ == self.max_iter).all():
             checkpoints.save(name, self)
         return is_stopped
 
-    def _collect_warnings(self, task: PreparedFit, state: TrainState) -> list[str]:
+    def _make_problem(
+        self,
+        config: Config,
+        arguments: dict[str, Any],
+        start: Start,
+        hold_out: EarlyStopping | None,
+    ) -> Problem:
+        problem = super()._make_problem(config, arguments, start, hold_out)
+        return replace(problem, folds=arguments["folds"])
+
+    def _collect_warnings(self, problem: Problem, model: Model) -> list[str]:
         """Return the warnings without the time limit, which has one warning for all cycles."""
-        messages = super()._collect_warnings(task, state)
+        messages = super()._collect_warnings(problem, model)
         return [text for text in messages if not text.startswith(OUT_OF_TIME)]
 
     def finish(self, n_iter: Array) -> None:
@@ -230,10 +249,11 @@ class TabularNetworkMixin(BaseNeuralNetwork):
 
         In double precision, other rows have no visible effect on the prediction of a row.
         """
-        parameters = self._predictor.parameters.astype(np.float64)
-        state = self._state.with_parameters(parameters, only_predicts=True)
-        self._set_networks(self._config, self._network, self._targets, state)
-        self.n_iter_ = n_iter
+        model = self._model
+        parameters = model.parameters.astype(np.float64)
+        state = model.state.with_parameters(parameters, only_predicts=True)
+        results = {**model.results, "n_iter_": n_iter}
+        self._set_model(replace(model, state=state, results=results))
 
     # ------------------------------------------------------- a component of a mixture
 
@@ -245,7 +265,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
     @property
     def max_matmul_size(self) -> int:
         """The multiplications of the largest matrix product of a prediction."""
-        return FEW_ROWS * self._network.max_matmul_size
+        return FEW_ROWS * self._model.network.max_matmul_size
 
     def outputs(self, X: Array, single_precision: bool = False, member: int | None = None) -> Array:
         """Return the outputs of all networks, or of one, of shape (n_networks, n, n_outputs)."""
@@ -254,10 +274,12 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         predictors = self.__dict__.setdefault("_predictors", {})
         if (single_precision, member) not in predictors:
             dtype = np.float32 if single_precision else np.float64
-            parameters = self._predictor.parameters.astype(dtype)
+            parameters = self._model.parameters.astype(dtype)
             if member is not None:
                 parameters = parameters.members(slice(member, member + 1))
-            predictors[single_precision, member] = Predictor(self._network, parameters, FEW_ROWS)
+            predictors[single_precision, member] = Predictor(
+                self._model.network, parameters, FEW_ROWS
+            )
         with np.errstate(all="ignore"):
             parts = predictors[single_precision, member].iter_parts(X)
             scores = np.concatenate([block for _, block in parts], axis=1)
@@ -297,11 +319,11 @@ class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
 
         Outputs are a prediction, one for each quantile, or a mean and a variance.
         """
-        shape = *raw_predictions.shape[:2], self._targets.n_targets, -1
+        shape = *raw_predictions.shape[:2], self._number_targets.n_targets, -1
         outputs = self._predict_means(raw_predictions).reshape(shape)
-        if not self._targets.have_std:
+        if not self._number_targets.have_std:
             return outputs
-        stds = [self._targets.loss.predict_std(member) for member in raw_predictions]
+        stds = [self._number_targets.loss.predict_std(member) for member in raw_predictions]
         std = self._to_units_of_y(stds, from_zero=True)
         variance = np.square(std.astype(np.float64)).reshape(shape)
         return np.concatenate([outputs, variance], axis=3)
@@ -310,9 +332,9 @@ class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
         """Return the unexplained share of the loss."""
         if is_out_of_fold:
             return 1 - float(self.oof_score_)
-        targets = self._targets.encode(rows.y)
+        targets = self._number_targets.encode(rows.y)
         raw_predictions = self._predict_in_blocks(rows.X, self._average_raw)
-        return 1 - float(self._targets.loss.score(raw_predictions, targets, rows.weight))
+        return 1 - float(self._number_targets.loss.score(raw_predictions, targets, rows.weight))
 
 
 # ---------------------------------------------------------------------------------- cycles
@@ -570,7 +592,7 @@ class CycleCheckpoints:
     def save(self, cycle: str, networks: Any) -> None:
         """Write the file of each callback, with the networks after one more cycle."""
         if self._callbacks:
-            for name, array in networks._state.to_arrays().items():
+            for name, array in networks._model.state.to_arrays().items():
                 self._arrays[f"cycles/{cycle}/{name}"] = array.copy()
         for callback in self._callbacks:
             write_checkpoint(callback.path, self._description, self._arrays)

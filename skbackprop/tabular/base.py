@@ -26,17 +26,13 @@ from ..estimators._estimator_mixin import (
     with_callbacks,
     with_parameter_validation,
 )
-from ..estimators._targets import check_measured
-from ..estimators._validation import (
-    prefix_errors,
-    replace_attributes,
-    shallow_copy,
-    validate_groups,
-)
+from ..estimators._validation import prefix_errors, replace_attributes, shallow_copy
 from ..nn.rows import Rows, row_vectors
+from ..training.checks import validate_groups
 from ..training.class_weight import check_total_weight
 from ..training.diagnostics import warn
 from ..training.splits import draw_folds, draw_group_folds
+from ..training.targets import check_measured
 from ..utils.arrays import Array, MatrixLike
 from ._blended_estimators import AUTO, BOOSTING, choose_view, cross_fit, is_monotone
 from ._model_inputs import FeatureBuilder, FeatureView, draw_seed

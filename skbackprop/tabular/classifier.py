@@ -11,11 +11,10 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import StrOptions
-from ..estimators._targets import encode_labels, labels_to_array
-from ..estimators._validation import validate_labels, validate_weight
 from ..estimators.conformity_scores import LABEL_SCORES, LabelScores, check_coverage
 from ..estimators.explanation import Explanation, output_transform
 from ..nn.rows import Rows
+from ..training.checks import validate_labels, validate_weight
 from ..training.class_weight import (
     ClassWeight,
     compute_class_weight,
@@ -23,6 +22,7 @@ from ..training.class_weight import (
     validate_class_weight,
 )
 from ..training.diagnostics import warn
+from ..training.targets import encode_labels, labels_to_array
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, MonotonicCst, TableLike
 from ._blended_estimators import resolve_blend
 from ._ensemble_weights import (

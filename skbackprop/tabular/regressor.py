@@ -14,8 +14,6 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._parameters import RegressorParameters
-from ..estimators._targets import NumberTargets
-from ..estimators._validation import replace_missing_targets, validate_numbers, weigh_targets
 from ..estimators.conformity_scores import (
     ErrorScale,
     UncalibratedBand,
@@ -26,6 +24,8 @@ from ..estimators.explanation import Explanation
 from ..losses.base import Loss, can_be_scaled
 from ..losses.regression import REGRESSOR_LOSSES, Gaussian, Poisson, Quantile, SquaredError
 from ..nn.rows import Rows, split_targets
+from ..training.checks import replace_missing_targets, validate_numbers, weigh_targets
+from ..training.targets import NumberTargets
 from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, MonotonicCst, TableLike
 from ._blended_estimators import AUTO, is_monotone, resolve_blend

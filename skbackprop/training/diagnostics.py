@@ -16,28 +16,33 @@ from ..nn.train_state import TrainState
 from ..optimizers import LBFGS
 from ..utils.arrays import max_abs
 from .config import Config
+from .model import Model
+from .problem import Problem
 
 # X or y counts as unscaled if the root mean square of a column is larger than this; after
 # convergence, X above the second value only. It is computed from this number of evenly spaced rows.
-_LARGEST_RMS, _HUGE_RMS, _N_ROWS = 10.0, 1e4, 1_000
+_LARGEST_RMS = 10.0
+_HUGE_RMS = 1e4
+_N_ROWS = 1_000
 
 # X also counts as unscaled if the mean of a column is this many times its standard deviation.
 # Columns above the second value count as constant, because squares are rounded.
-_FAR_FROM_ZERO, _CONSTANT = 100.0, 1e5
+_FAR_FROM_ZERO = 100.0
+_CONSTANT = 1e5
 
 # The beginning of the warning that training has reached its time limit.
 OUT_OF_TIME = "Training ended: time_limit="
 
 
-def collect_warnings(task: Any, state: TrainState) -> list[str]:
+def collect_warnings(problem: Problem, model: Model) -> list[str]:
     """Return the distinct warnings about how training ended.
 
     Parameters
     ----------
-    task : PreparedFit
-        The fit.
-    state : TrainState
-        The state after training.
+    problem : Problem
+        The data.
+    model : Model
+        The model after training.
 
     Raises
     ------
@@ -45,64 +50,94 @@ def collect_warnings(task: Any, state: TrainState) -> list[str]:
         If training of a network diverged and left no weights to keep.
     """
     messages: dict[str, None] = {}
-    config, loss, rows, incremental = task.config, task.targets.loss, task.rows, task.incremental
-    for i, reason in enumerate(state.stop_reason):
-        n_iter = int(state.epoch[i, 0])
-        records = state.history[i][-n_iter:] if n_iter else []
-        epoch = int(state.best["epoch"][i, 0]) if state.best else 0
-        if state.best and not epoch and any("validation_score" in item for item in records):
-            messages[
-                "No epoch has a finite validation score, so the weights of the last epoch are "
-                f"kept. {_divergence_advice(config, rows)}"
-            ] = None
-        if reason == "diverged":
+    for i in range(len(model.state)):
+        for message in (_describe_scores(problem, model, i), _describe_end(problem, model, i)):
+            if message:
+                messages[message] = None
+    return list(messages)
+
+
+def has_failed(model: Model, i: int) -> bool:
+    """Return whether training of a network diverged and left no weights to keep."""
+    # A failed call of `partial_fit` keeps no weights.
+    has_best = _get_best_epoch(model.state, i) > 0 and not model.is_incremental
+    return model.state.stop_reason[i] == "diverged" and not has_best
+
+
+def _get_best_epoch(state: TrainState, i: int) -> int:
+    """Return the epoch whose weights are kept; 0 if no epoch has a score."""
+    return int(state.best["epoch"][i, 0]) if state.best else 0
+
+
+def _describe_scores(problem: Problem, model: Model, i: int) -> str:
+    """Return the warning that no epoch of a network has a finite score; empty if one has."""
+    state = model.state
+    n_iter = int(state.epoch[i, 0])
+    records = state.history[i][-n_iter:] if n_iter else []
+    is_scored = any("validation_score" in record for record in records)
+    if not (state.best and is_scored) or _get_best_epoch(state, i):
+        return ""
+    return (
+        "No epoch has a finite validation score, so the weights of the last epoch are kept. "
+        f"{_divergence_advice(model.config, problem.rows)}"
+    )
+
+
+def _describe_end(problem: Problem, model: Model, i: int) -> str:
+    """Return the warning about how training of a network has ended; empty if there is none."""
+    config = model.config
+    n_iter = int(model.state.epoch[i, 0])
+    best_epoch = _get_best_epoch(model.state, i)
+    match model.state.stop_reason[i]:
+        case "diverged":
             message = (
                 f"Training diverged in epoch {n_iter + 1}: the loss or a parameter is no longer "
-                f"finite. {_divergence_advice(config, rows)}"
+                f"finite. {_divergence_advice(config, problem.rows)}"
             )
-            if has_failed(state, i, incremental):
+            if has_failed(model, i):
                 raise ValueError(message)
-            messages[
-                f"{message} The weights of epoch {epoch}, which had the best validation score, are "
-                "kept."
-            ] = None
-        elif reason == "time_limit":
+            return (
+                f"{message} The weights of epoch {best_epoch}, which had the best validation "
+                "score, are kept."
+            )
+        case "time_limit":
             note = f"The last weights are kept, after {n_iter} epoch(s)."
-            if epoch:
-                note = f"The best weights so far are kept, of epoch {epoch} of {n_iter}."
+            if best_epoch:
+                note = f"The best weights so far are kept, of epoch {best_epoch} of {n_iter}."
             if not n_iter:
                 note = (
                     "No epoch is complete, and the weights after the last batch are kept. Increase "
                     "time_limit, or train on fewer rows."
                 )
-            messages[f"{OUT_OF_TIME}{config.time_limit:g} seconds are over. {note}"] = None
-        elif reason == "unconverged" and isinstance(config.solver, LBFGS):
-            advice = _scale_advice(config, loss, rows) or (
-                f"Increase max_iter (now {config.max_iter}) or max_fun (now "
-                f"{config.solver.max_fun})."
-            )
-            messages[f"lbfgs failed to converge after {n_iter} iteration(s). {advice}"] = None
-        elif reason == "unconverged" and not incremental and config.n_iter_no_change != math.inf:
-            advice = _scale_advice(config, loss, rows) or (
-                "Increase max_iter, or set n_iter_no_change=np.inf to train for exactly max_iter "
-                "epochs without this warning."
-            )
-            messages[
-                f"Stochastic Optimizer: Maximum iterations ({config.max_iter}) reached and the "
-                f"optimization hasn't converged yet. {advice}"
-            ] = None
-        elif reason == "converged" and not incremental:
-            advice = _scale_advice(config, loss, rows, largest_rms=_HUGE_RMS)
-            if advice:
-                messages[f"Training ended without further progress. {advice}"] = None
-    return list(messages)
+            return f"{OUT_OF_TIME}{config.time_limit:g} seconds are over. {note}"
+        case "unconverged":
+            return _describe_unconverged(problem, model, n_iter)
+        case "converged" if not model.is_incremental:
+            advice = _scale_advice(config, problem.targets.loss, problem.rows, _HUGE_RMS)
+            return advice and f"Training ended without further progress. {advice}"
+    return ""
 
 
-def has_failed(state: TrainState, i: int, incremental: bool) -> bool:
-    """Return whether training of a network diverged and left no weights to keep."""
-    has_best = bool(state.best) and state.best["epoch"][i, 0] > 0
-    # A failed call of `partial_fit` keeps no weights.
-    return state.stop_reason[i] == "diverged" and (incremental or not has_best)
+def _describe_unconverged(problem: Problem, model: Model, n_iter: int) -> str:
+    """Return the warning that a network needs more iterations; empty if none are expected."""
+    config = model.config
+    is_endless = model.is_incremental or config.n_iter_no_change == math.inf
+    if is_endless and not config.is_lbfgs:
+        return ""
+    advice = _scale_advice(config, problem.targets.loss, problem.rows)
+    if isinstance(config.solver, LBFGS):
+        advice = advice or (
+            f"Increase max_iter (now {config.max_iter}) or max_fun (now {config.solver.max_fun})."
+        )
+        return f"lbfgs failed to converge after {n_iter} iteration(s). {advice}"
+    advice = advice or (
+        "Increase max_iter, or set n_iter_no_change=np.inf to train for exactly max_iter epochs "
+        "without this warning."
+    )
+    return (
+        f"Stochastic Optimizer: Maximum iterations ({config.max_iter}) reached and the "
+        f"optimization hasn't converged yet. {advice}"
+    )
 
 
 def _divergence_advice(config: Config, rows: Rows) -> str:
@@ -144,7 +179,8 @@ def _measure_scale(table: Any) -> tuple[float, float]:
     rows = table[np.arange(0, table.shape[0], -(-table.shape[0] // _N_ROWS))].astype(np.float64)
     with np.errstate(all="ignore"):
         squares = rows.multiply(rows) if hasattr(rows, "multiply") else np.square(rows)
-        mean, mean_square = np.asarray(rows.mean(axis=0)), np.asarray(squares.mean(axis=0))
+        mean = np.asarray(rows.mean(axis=0))
+        mean_square = np.asarray(squares.mean(axis=0))
         ratio = np.abs(mean) / np.sqrt(np.maximum(mean_square - mean**2, 0))
         ratios = ratio[ratio < _CONSTANT]
         return float(np.sqrt(mean_square).max(initial=0)), float(ratios.max(initial=0))
@@ -161,7 +197,8 @@ def warn(message: str, category: type[Warning]) -> None:
 
     The line is that of the first frame outside of this package, scikit-learn and joblib.
     """
-    frame, package = sys._getframe(), __name__
+    frame = sys._getframe()
+    package = __name__
     while frame.f_back is not None and package.partition(".")[0] in _SKIPPED_PACKAGES:
         frame = frame.f_back
         package = str(frame.f_globals.get("__name__", ""))

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 from scipy import optimize
 
-from ..losses.base import Loss
-from ..nn.network import Network
-from ..nn.rows import Rows
 from ..nn.stack import Stack, TimeLimitReached, fsum_or_nan, loss_normalizer, sum_losses
-from ..nn.train_state import TrainState
 from ..optimizers import LBFGS
 from ..utils.arrays import Array
-from .config import Config
-from .epochs import GetState, end_epoch
+from .epochs import GetState, Members, end_epoch
 from .resources import compute_rows_at_once
-from .validation import Validation
 
 
 class FullBatchObjective:
@@ -39,8 +33,11 @@ class FullBatchObjective:
     """
 
     def __init__(self, stack: Stack, deadline: float = math.inf) -> None:
-        self._stack, self._state, self._deadline = stack, stack.state, deadline
-        self._penalty, self._sum = stack.config.penalty, np.empty_like(stack.gradients.theta)
+        self._stack = stack
+        self._state = stack.state
+        self._deadline = deadline
+        self._penalty = stack.config.penalty
+        self._sum = np.empty_like(stack.gradients.theta)
         self._total = float(stack.batches.total_weights.item())
 
     def __call__(self, x: Array) -> tuple[float, Array]:
@@ -51,7 +48,8 @@ class FullBatchObjective:
         TimeLimitReached
             After the deadline, once an iteration is complete.
         """
-        stack, gradient = self._stack, self._stack.gradients.theta
+        stack = self._stack
+        gradient = stack.gradients.theta
         self._state.parameters.theta[0] = x
         self._sum[...] = 0
         losses: list[float] = []
@@ -80,12 +78,7 @@ _STOPPED_BY_CALLBACK = 99
 
 
 def train_by_lbfgs(
-    network: Network,
-    loss: Loss,
-    config: Config,
-    rows: Sequence[Rows],
-    validation: Sequence[Validation | None],
-    state: TrainState,
+    members: Members,
     until: int | None = None,
     deadlines: tuple[float, float] = (math.inf, math.inf),
 ) -> Iterator[GetState]:
@@ -95,21 +88,26 @@ def train_by_lbfgs(
     The state is yielded only before the first iteration and after the last one, because it does
     not contain the internal state of SciPy.
     """
+    state = members.state
     yield lambda: state
     if state.stop_reason != [""]:
         return
-    (member_rows,), solver = rows, config.solver
+    network = members.network
+    config = members.config
+    (member_rows,) = members.rows
+    solver = config.solver
     assert isinstance(solver, LBFGS)
     dtype = state.parameters.dtype
     state.parameters = state.parameters.astype(np.float64)
     n_rows = member_rows.n_visited(state.orders[0])
     size = compute_rows_at_once(network, config, member_rows, n_rows)
     stack_config = replace(config, batch_size=size)
-    stack = Stack(network, loss, stack_config, rows, state, mean_over="epoch")
+    stack = Stack(network, members.loss, stack_config, members.rows, state, mean_over="epoch")
     objective = FullBatchObjective(stack, deadlines[0])
-    theta, last_x = state.parameters.theta, state.parameters.theta[0].copy()
+    theta = state.parameters.theta
+    last_x = theta[0].copy()
     # With several targets, training minimizes the sum of their losses but reports the mean.
-    unreported_share = 1 - 1 / loss_normalizer(network, loss)
+    unreported_share = 1 - 1 / loss_normalizer(network, members.loss)
 
     def reported_loss(result: optimize.OptimizeResult) -> float:
         value = float(result.fun)
@@ -118,12 +116,12 @@ def train_by_lbfgs(
     def end_iteration(intermediate_result: optimize.OptimizeResult) -> None:
         theta[0] = intermediate_result.x
         losses = np.array([reported_loss(intermediate_result)])
-        end_epoch(network, stack, validation, losses)
+        end_epoch(network, stack, members.validation, losses)
         last_x[:] = intermediate_result.x
         if state.stop_reason == ["converged"]:
             raise StopIteration
 
-    if any(part is not None and part.scoring is not None for part in validation):
+    if any(part is not None and part.scoring is not None for part in members.validation):
         state.keep_best(np.array([[math.nan]]))  # training may end before the first iteration
     reason = "time_limit"
     try:

@@ -1,9 +1,10 @@
-"""Start of training: initial states, or continued ones, with the held-out rows of each network."""
+"""Start of training: new networks or those of a model, with the held-out rows of each network."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,11 +14,16 @@ from ..early_stopping import EarlyStopping
 from ..layers.dense import dropout_rng
 from ..nn.network import Network
 from ..nn.rows import Rows
+from ..nn.stack import BaseStack
 from ..nn.train_state import TrainState
 from ..optimizers import Optimizer
 from ..utils.arrays import Array, ArrayDict, IndexArray
+from ..utils.configurable import is_equal
 from .architecture import make_initial_weights
 from .config import Config
+from .model import Model
+from .problem import Problem
+from .resources import check_memory, compute_rows_at_once
 from .splits import (
     are_groups_whole,
     draw_folds,
@@ -46,127 +52,180 @@ def spawn_rngs(random_state: Any, n_estimators: int) -> list[np.random.RandomSta
     return [rng, *map(np.random.RandomState, seeds)]
 
 
-def start_training(
-    network: Network,
-    config: Config,
-    rows: Rows,
-    random_state: Any,
-    *,
-    dtype: Any = None,
-    last_state: TrainState | None = None,
-    incremental: bool = False,
-    restarts: bool = True,
-    is_unchanged: bool = False,
-    holds_out: bool = False,
-    strata: Array | None = None,
-    groups: Array | None = None,
-    folds: Array | None = None,
-) -> TrainState:
-    """Return the state before the first epoch, of new networks or of a warm start.
+@dataclass(frozen=True)
+class Fresh:
+    """A start with new networks, whose weights are drawn from a random state."""
+
+    random_state: Any
+
+
+@dataclass(frozen=True)
+class Warm:
+    """A start of `fit` from a copy of a model, with a new count of epochs."""
+
+    model: Model
+
+
+@dataclass(frozen=True)
+class Next:
+    """A start of one more epoch of a model, in place, as in `partial_fit`."""
+
+    model: Model
+
+
+Start: TypeAlias = Fresh | Warm | Next
+
+
+def start_model(problem: Problem, config: Config, params: dict[str, Any], start: Start) -> Model:
+    """Return the model before the first epoch of a training.
 
     Parameters
     ----------
-    network : Network
-        The architecture, with the layers for training only.
+    problem : Problem
+        The data.
     config : Config
         The configuration.
-    rows : Rows
-        All rows.
-    random_state : int, RandomState or None
-        The estimator's parameter.
-    dtype : dtype, default=None
-        The dtype of new parameters.
-    last_state : TrainState or None, default=None
-        The state after the last training. A warm start continues from a copy of it; `partial_fit`
-        changes it in place.
-    incremental : bool, default=False
-        Whether `partial_fit` trains.
-    restarts : bool, default=True
-        Whether the count of epochs and the best score start anew.
-    is_unchanged : bool, default=False
-        Whether the configuration is the same as in the last training.
-    holds_out : bool, default=False
-        Whether early stopping holds out rows.
-    strata : array of int of shape (n_rows,) or None, default=None
-        The class of each row, to stratify by.
-    groups : array of int of shape (n_rows,) or None, default=None
-        The group of each row, which splits keep together; None for no groups.
-    folds : array of int of shape (n_rows,) or None, default=None
-        The number of the network that holds out each row.
+    params : dict
+        The parameters of the estimator, from which the configuration was made.
+    start : Fresh, Warm or Next
+        What training starts from.
 
     Raises
     ------
     ValueError
-        If there are too few rows or groups to hold out, or no training row has weight.
+        If there are too few rows or groups to hold out, no training row has weight, the memory is
+        too small, or the solver cannot train the network.
     """
-    if last_state is None:
-        rngs = spawn_rngs(random_state, config.n_estimators)
+    network = _make_network(problem, config, start)
+    rngs = _make_rngs(config, params, start)
+    training_network = network.with_dropout(config.dropout_rates)
+    dtype = _check_training(training_network, problem.rows, config)
+    fold_rng = _spawn_fold_rng(rngs) if problem.draws_folds else None
+    results: Mapping[str, Any] = {}
+    stack: BaseStack | None = None
+    match start:
+        case Fresh():
+            state = _init_state(training_network, config, dtype, rngs)
+            _init_optimization(state, config)
+        case Warm(last):
+            state = _start_again(last.state, training_network, config, rngs)
+        case Next(last):
+            results = last.results
+            stack = last.stack if last.config is config else None
+            if stack is None:
+                state = _continue(last, training_network, config, rngs)
+            else:
+                state = last.state
+                state.stop_reason = [""] * len(state)
+    _divide_rows(state, problem, config, fold_rng)
+    return Model(
+        params,
+        config,
+        network,
+        problem.targets,
+        state,
+        problem.row_shape,
+        problem.feature_names,
+        results=results,
+        stack=stack,
+    )
+
+
+def _make_network(problem: Problem, config: Config, start: Start) -> Network:
+    """Return the network that predicts, which a start from a model shares if it can."""
+    if not isinstance(start, Fresh) and start.model.config is config:
+        network = start.model.network
     else:
-        rngs = [rng for rng in last_state.rngs if rng is not None]
-        if len(rngs) < len(last_state):  # a pickle may lack random states
-            rngs = spawn_rngs(random_state, len(last_state))
-    early_stopping = config.early_stopping if holds_out else None
-    draws_folds = folds is None and getattr(early_stopping, "validation_fraction", None) == "folds"
-    if draws_folds:
-        # The seed of the folds is drawn after those of the networks, and before the networks draw,
-        # so neither depends on the other.
-        seeds = copy.deepcopy(rngs[0]).randint(_LARGEST_SEED, size=len(rngs))
-    if last_state is None:
-        state = _init_state(network, config, dtype, rngs)
-    else:
-        # A network of an ensemble shares arrays with it, which training must not change.
-        is_view = last_state.parameters.theta.base is not None
-        state = last_state if incremental and not is_view else last_state.copy()
-        if state.parameters.layout.frozen != network.layout.frozen:
-            # What is frozen is what predicts: averages and the best epoch, not the last step.
-            state = state.with_parameters(state.inference_parameters(network.layout))
-            state.optimizer = {}
-        state.rngs, state.stop_reason = [*rngs], [""] * len(state)
-        if state.parameters.layout is not network.layout:
-            state.parameters = state.parameters.with_layout(network.layout)
-        if network.stochastic and None in state.layer_rngs:
-            state.layer_rngs = [dropout_rng(rng) for rng in rngs]
-        if restarts:
-            state.restart()
-        if not incremental:
-            state.temperature = np.ones_like(state.temperature)
-    if state.stack is None or not is_unchanged:
-        _init_optimization(state, config)
-    if draws_folds:
-        folds = _draw_folds(state, rows, strata, groups, np.random.RandomState(seeds[-1]))
-    for i, order in enumerate(state.orders):
-        if folds is not None:
-            last_split = _last_split(state, i, rows.n_rows)
-            is_held_out = folds == i
-            split = _indices_of_mask(~is_held_out), _indices_of_mask(is_held_out)
-            if last_split is not None and np.array_equal(np.sort(last_split[1]), split[1]):
-                split = last_split
-        elif early_stopping is not None:
-            last_split = _last_split(state, i, rows.n_rows)
-            split = _draw_split(early_stopping, rows, strata, groups, rngs[i], last_split)
-        else:
-            state.held_out[i] = None
-            if not config.shuffle:
-                state.orders[i] = None
-            elif order is None or len(order) != rows.n_rows:
-                state.orders[i] = np.arange(rows.n_rows)
-            continue
-        _check_weights(rows, split[0], config)
-        state.orders[i], state.held_out[i] = split
-    return state
+        network = config.network(problem.row_shape, problem.rows.y.shape[1])
+    problem.check_padding(network)
+    return network
+
+
+def _make_rngs(config: Config, params: dict[str, Any], start: Start) -> list[np.random.RandomState]:
+    """Return the random stream of each network, those of a model if training continues."""
+    if isinstance(start, Fresh):
+        return spawn_rngs(start.random_state, config.n_estimators)
+    state = start.model.state
+    rngs = [rng for rng in state.rngs if rng is not None]
+    if len(rngs) < len(state):  # a pickle may lack random states
+        rngs = spawn_rngs(params["random_state"], len(state))
+    return rngs
+
+
+def _check_training(network: Network, rows: Rows, config: Config) -> Any:
+    """Return the dtype of new parameters, after a check that the network can be trained."""
+    config.validate_network(network)
+    is_single = rows.X.dtype.kind == "f" and rows.X.dtype.itemsize == 4
+    dtype = config.dtype or np.dtype(np.float32 if is_single else np.float64)
+    n_at_once = compute_rows_at_once(network, config, rows, rows.n_rows)
+    check_memory(network, config, n_at_once, dtype.itemsize)
+    return dtype
 
 
 def _init_state(
     network: Network, config: Config, dtype: Any, rngs: Sequence[np.random.RandomState]
 ) -> TrainState:
     """Return the state of new networks, whose initial weights are drawn from the streams."""
-    weights, layer_rngs = [], list[np.random.Generator | None]()
+    weights = []
+    layer_rngs: list[np.random.Generator | None] = []
     for member, rng in enumerate(rngs):
         layer_rngs.append(dropout_rng(rng) if network.stochastic else None)
         weights.append(make_initial_weights(config.init, network, rng, member, len(rngs)))
     parameters = network.init_parameters(weights, dtype, rngs)
     state = TrainState.initial(parameters)
-    state.rngs, state.layer_rngs = [*rngs], layer_rngs
+    state.rngs = [*rngs]
+    state.layer_rngs = layer_rngs
+    return state
+
+
+def _start_again(
+    last_state: TrainState,
+    network: Network,
+    config: Config,
+    rngs: Sequence[np.random.RandomState],
+) -> TrainState:
+    """Return a copy of a state that starts a new count of epochs, without calibration."""
+    state = _fit_to_network(last_state.copy(), network, rngs)
+    state.restart()
+    state.temperature = np.ones_like(state.temperature)
+    _init_optimization(state, config)
+    return state
+
+
+def _continue(
+    last: Model, network: Network, config: Config, rngs: Sequence[np.random.RandomState]
+) -> TrainState:
+    """Return the state of a model that no stack is bound to, for a call of `partial_fit`.
+
+    It shares the arrays of the model, so the arrays that a user holds are trained as well.
+    """
+    # One network of an ensemble shares arrays with it, which training must not change.
+    is_view = last.state.parameters.theta.base is not None
+    state = last.state.copy() if is_view else last.state.share()
+    state = _fit_to_network(state, network, rngs)
+    is_same_rule = config is last.config or is_equal(
+        config.early_stopping, last.config.early_stopping
+    )
+    if not (last.is_incremental and is_same_rule):
+        state.restart()
+    _init_optimization(state, config)
+    return state
+
+
+def _fit_to_network(
+    state: TrainState, network: Network, rngs: Sequence[np.random.RandomState]
+) -> TrainState:
+    """Return a state for another training of a network, whose layers may be frozen by now."""
+    if state.parameters.layout.frozen != network.layout.frozen:
+        # What is frozen is what predicts: averages and the best epoch, not the last step.
+        state = state.with_parameters(state.inference_parameters(network.layout))
+        state.optimizer = {}
+    state.rngs = [*rngs]
+    state.stop_reason = [""] * len(state)
+    if state.parameters.layout is not network.layout:
+        state.parameters = state.parameters.with_layout(network.layout)
+    if network.stochastic and None in state.layer_rngs:
+        state.layer_rngs = [dropout_rng(rng) for rng in rngs]
     return state
 
 
@@ -182,15 +241,68 @@ def _init_optimization(state: TrainState, config: Config) -> None:
             new["average"] = config.average.init(theta, state.n_samples_seen, buffers)
     for name, arrays in new.items():
         last_arrays = getattr(state, name)
-        last_shapes = [*map(np.shape, map(last_arrays.get, arrays))]
-        has_same_shapes = last_shapes == [*map(np.shape, arrays.values())]
-        if not (has_same_shapes and last_arrays.keys() == arrays.keys()):
+        last_shapes = {key: array.shape for key, array in last_arrays.items()}
+        if last_shapes != {key: array.shape for key, array in arrays.items()}:
             setattr(state, name, arrays)
+
+
+def _spawn_fold_rng(rngs: Sequence[np.random.RandomState]) -> np.random.RandomState:
+    """Return the random state of the folds.
+
+    Its seed is drawn after those of the networks, and before the networks draw, so neither depends
+    on the other.
+    """
+    seeds = copy.deepcopy(rngs[0]).randint(_LARGEST_SEED, size=len(rngs))
+    return np.random.RandomState(seeds[-1])
+
+
+def _divide_rows(
+    state: TrainState, problem: Problem, config: Config, fold_rng: np.random.RandomState | None
+) -> None:
+    """Set the rows that each network is trained on, and those that it holds out.
+
+    Raises
+    ------
+    ValueError
+        If there are too few rows or groups to hold out, or no training row has weight.
+    """
+    rows = problem.rows
+    folds = problem.folds
+    if folds is None and problem.hold_out is None:
+        for i, order in enumerate(state.orders):
+            state.held_out[i] = None
+            if not config.shuffle:
+                state.orders[i] = None
+            elif order is None or len(order) != rows.n_rows:
+                state.orders[i] = np.arange(rows.n_rows)
+        return
+    strata = None if problem.hold_out is None else problem.targets.strata(rows.y)
+    if fold_rng is not None:
+        folds = _draw_folds(state, rows, strata, problem.groups, fold_rng)
+    for i, rng in enumerate(state.rngs):
+        last_split = _last_split(state, i, rows.n_rows)
+        if folds is not None:
+            split = _split_by_fold(folds == i, last_split)
+        else:
+            assert rng is not None
+            assert problem.hold_out is not None
+            split = _draw_split(problem.hold_out, rows, strata, problem.groups, rng, last_split)
+        _check_weights(rows, split[0], config)
+        state.orders[i], state.held_out[i] = split
+
+
+def _split_by_fold(is_held_out: Array, last_split: Split | None) -> Split:
+    """Return the rows outside and inside of a fold, in the order of the last split if it is one."""
+    split = _indices_of_mask(~is_held_out), _indices_of_mask(is_held_out)
+    if last_split is not None and np.array_equal(np.sort(last_split[1]), split[1]):
+        return last_split
+    return split
 
 
 def _last_split(state: TrainState, i: int, n_rows: int) -> Split | None:
     """Return the last split if it has the same number of rows."""
-    order, held_out = state.orders[i], state.held_out[i]
+    order = state.orders[i]
+    held_out = state.held_out[i]
     if order is None or held_out is None or len(order) + len(held_out) != n_rows:
         return None
     return order, held_out
@@ -222,7 +334,8 @@ def _draw_split(
     last_split: Split | None,
 ) -> Split:
     """Return the last split if it is still valid, else a new one."""
-    n, n_held_out = rows.n_rows, early_stopping.n_held_out(rows.n_rows)
+    n = rows.n_rows
+    n_held_out = early_stopping.n_held_out(n)
     if n_held_out >= n:
         raise ValueError(
             f"early_stopping=True must leave rows to train on, but holds out {n_held_out} rows of "
@@ -252,7 +365,8 @@ def _draw_folds(
     ValueError
         If there are fewer than two networks, or fewer rows, or groups, than networks.
     """
-    n_rows, n_folds = rows.n_rows, len(state)
+    n_rows = rows.n_rows
+    n_folds = len(state)
     requirement = 'EarlyStopping(validation_fraction="folds") needs'
     if n_folds < 2:
         raise ValueError(

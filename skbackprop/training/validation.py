@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -17,9 +17,10 @@ from ..nn.prediction import predict_raw
 from ..nn.rows import Rows
 from ..nn.train_state import TrainState
 from ..utils.arrays import Array, IndexArray
+from .targets import LabelTargets, Targets
 
-Scorer: TypeAlias = "Callable[[Parameters, Validation, Array], float]"
-"""Returns the user's score from the parameters of one network, validation rows and predictions."""
+Scorer: TypeAlias = "Callable[[Parameters, Validation], float]"
+"""Returns the user's score from the parameters of one network and validation rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +39,8 @@ class Validation:
     """
 
     rows: Rows
-    targets: Any
+    targets: Targets
     scoring: Scorer | Literal["loss", "score"] | None
-
-    def with_index(self, index: IndexArray) -> Validation:
-        """Return other rows of the same table."""
-        return replace(self, rows=replace(self.rows, index=index))
 
     @cached_property
     def input(self) -> Any:
@@ -55,32 +52,21 @@ class Validation:
         """The targets of the rows, as the user has given them."""
         return self.rows.select(self.rows.original_y)
 
-    @cached_property
-    def y(self) -> Array:
-        """The encoded targets of the rows."""
-        y: Array = self.rows.select(self.rows.y)
-        return y
-
-    @cached_property
-    def weight(self) -> Array | None:
-        """The weights; None for equal weights, or if all are zero."""
-        weight: Array | None = self.rows.select(self.rows.weight)
-        return None if weight is None or not weight.any() else weight
-
     def score(
         self, network: Network, parameters: Parameters, predictions: Array
     ) -> dict[str, float]:
         """Return the loss and the score of one network's predictions."""
-        loss, score = math.inf, math.nan
+        loss = math.inf
+        score = math.nan
         if np.isfinite(predictions).all():
             with np.errstate(all="ignore"):
-                loss = self.targets.validation_loss(network, predictions, self)
+                loss = self.targets.validation_loss(network, predictions, self.rows)
                 if self.scoring == "loss":
                     score = -loss
                 elif self.scoring == "score":
-                    score = self.targets.validation_score(predictions, self)
+                    score = self.targets.validation_score(predictions, self.rows)
             if callable(self.scoring):
-                score = self.scoring(parameters, self, predictions)
+                score = self.scoring(parameters, self)
         result = {"validation_loss": float(loss)}
         return result if self.scoring is None else result | {"validation_score": float(score)}
 
@@ -135,10 +121,13 @@ class OutOfFoldPredictions(NamedTuple):
 
 
 def predict_out_of_fold(
-    task: Any, parameters: Parameters, held_out: Sequence[IndexArray | None]
+    network: Network,
+    parameters: Parameters,
+    rows: Rows,
+    targets: Targets,
+    held_out: Sequence[IndexArray | None],
 ) -> OutOfFoldPredictions:
-    """Return the out-of-fold predictions of a `PreparedFit`, whose networks hold out some rows."""
-    network, rows, targets = task.network, task.rows, task.targets
+    """Return the prediction of each row by the network that holds it out."""
     member = np.empty(rows.n_rows, dtype=np.intp)
     predictions = np.empty((rows.n_rows, network.n_units[-1]), parameters.dtype)
     with np.errstate(all="ignore"):
@@ -146,7 +135,7 @@ def predict_out_of_fold(
             member[index] = i
             member_parameters = parameters.members(slice(i, i + 1))
             predictions[index] = predict_raw(network, member_parameters, rows.X, index)[0]
-        score = targets.validation_score(predictions, Validation(rows, targets, None))
+        score = targets.validation_score(predictions, rows)
     return OutOfFoldPredictions(member, predictions, score)
 
 
@@ -224,7 +213,6 @@ def fit_shared_temperature(
     network: Network,
     parameters: Parameters,
     validation: Sequence[Validation],
-    targets: Any,
 ) -> float:
     """Return the temperature for the mean prediction of several networks.
 
@@ -239,31 +227,37 @@ def fit_shared_temperature(
     parameters : Parameters
         The parameters for prediction, before calibration.
     validation : sequence of Validation
-        The validation rows of each network.
-    targets : LabelTargets
-        The encoded targets, which compute the log losses of mean predictions.
+        The validation rows of each network, with labels as targets.
     """
-    n_estimators, predictions = len(validation), []
+    targets = validation[0].targets
+    assert isinstance(targets, LabelTargets)  # numbers have no probabilities to calibrate
+    n_estimators = len(validation)
+    predictions = []
     with np.errstate(all="ignore"):
         for i, part in enumerate(validation):
             member = parameters.members(slice(i, i + 1))
-            predictions += [predict_raw(network, member, part.rows.X, part.rows.index)[0]]
-    y = [part.y for part in validation]
+            predictions.append(predict_raw(network, member, part.rows.X, part.rows.index)[0])
+    rows = validation[0].rows
     if n_estimators == 1 or validation[0] is validation[1]:
-        return _fit_to_predictions(targets, np.stack(predictions), y[0], validation[0].weight)
-    weights = [part.rows.select(part.rows.weight) for part in validation]
-    weight = None if weights[0] is None else np.concatenate(weights)
-    arrays = np.concatenate(predictions)[None], np.concatenate(y)
-    temperature = _fit_to_predictions(targets, *arrays, weight)
+        weight = rows.selected_weight
+        return _fit_to_predictions(targets, np.stack(predictions), rows.selected_y, weight)
+    y = np.concatenate([part.rows.selected_y for part in validation])
+    weight = None
+    if rows.weight is not None:
+        weight = np.concatenate([part.rows.select(part.rows.weight) for part in validation])
+    temperature = _fit_to_predictions(targets, np.concatenate(predictions)[None], y, weight)
     return temperature * (1 - _AVERAGING_SHARE * (1 - 1 / n_estimators))
 
 
-def _fit_to_predictions(targets: Any, predictions: Array, y: Array, weight: Array | None) -> float:
+def _fit_to_predictions(
+    targets: LabelTargets, predictions: Array, y: Array, weight: Array | None
+) -> float:
     """Return the temperature that minimizes the loss, or 1 if raw predictions are not finite."""
     if not np.isfinite(predictions).all():
         return 1.0
     sample = subsample_index(len(y))
-    predictions, y = predictions[:, sample].astype(np.float64), y[sample]
+    y = y[sample]
+    predictions = predictions[:, sample].astype(np.float64)
     with np.errstate(all="ignore"):
         temperature, _ = fit_temperature(
             lambda divisor: targets.mean_log_losses(predictions / divisor, y),

@@ -99,6 +99,8 @@ def test_training_goes_on_from_files_and_checkpoints_to_the_bit(estimator_class,
 def test_an_estimator_that_is_given_checked_rows_checks_the_codes():
     """The candidates of a search share rows that are validated once."""
     X, y = data_for(BackpropRegressor, n=60)
-    rows = quick(BackpropRegressor)._prepare(X, y)
+    problem, _ = quick(BackpropRegressor)._start_training({"X": X, "y": y})
+    coded_X, coded_y = coded_data(BackpropRegressor)
+    _, model = quick(BackpropRegressor, layers=LAYER)._start_training({"X": coded_X, "y": coded_y})
     with pytest.raises(ValueError, match="Column 1 of X must hold codes"):
-        quick(BackpropRegressor, layers=LAYER)._prepare(X, y, like=rows)
+        quick(BackpropRegressor, layers=LAYER)._reuse_problem(problem, model.config)

@@ -91,9 +91,9 @@ def test_a_warm_start_keeps_frozen_layers_to_the_bit(
         assert not np.array_equal(array, last)
     n_frozen = sum(array.size for array in kept[: len(KEPT)]) // n_estimators
     n_parameters = model.n_parameters_
-    assert model._state.parameters.theta.shape[1] == n_parameters - n_frozen
+    assert model._model.state.parameters.theta.shape[1] == n_parameters - n_frozen
     assert f"frozen {n_frozen}" in " ".join(repr(model.summary()).split())
-    for name, moment in model._state.optimizer.items():
+    for name, moment in model._model.state.optimizer.items():
         assert name == "n_steps" or moment.shape[1] == n_parameters - n_frozen
     model.set_params(**TRAIN).fit(X, y)
     for array, last in zip(arrays_of(model, KEPT + RUNNING), kept, strict=True):
@@ -120,7 +120,7 @@ def test_backward_stops_below_the_first_layer_that_is_trained():
     passes = []
     for n_frozen in (0, 1, 2):
         model = BackpropRegressor((6, 5), n_frozen_layers=n_frozen, **SETTINGS).fit(*value_data())
-        stack = model.partial_fit(*value_data())._state.stack
+        stack = model.partial_fit(*value_data())._model.stack
         (step, *_) = stack._steps.values()
         passes.append(len(step._pass._backward))
     assert passes == [5, 3, 1]  # of three dense layers and two activations
@@ -189,9 +189,9 @@ def test_members_equal_networks_that_are_trained_alone():
 def test_the_decoder_of_frozen_layers_is_trained():
     X, layers = value_data()[0], [Dense(3, "tanh", trainable=False)]
     model = BackpropAutoencoder(2, (5,), layers=layers, n_frozen_layers=1, **SETTINGS).fit(X)
-    frozen = [array.shape for array in model._state.parameters.buffers.values()]
+    frozen = [array.shape for array in model._model.state.parameters.buffers.values()]
     assert frozen == [(1, 4 * 3 + 3 + 3 * 5 + 5)]
-    assert model._state.parameters.buffers.keys() == {FROZEN}
+    assert model._model.state.parameters.buffers.keys() == {FROZEN}
 
 
 def test_wrong_settings_are_errors():

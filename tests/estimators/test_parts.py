@@ -161,7 +161,7 @@ def test_the_best_epoch_is_kept(part):
     model = quick(BackpropClassifier, **settings_of(part, BackpropClassifier, **settings))
     model.fit(X, y)
     for i, network in enumerate(networks_of(model)):
-        held_out = model._state.held_out[i]
+        held_out = model._model.state.held_out[i]
         assert network.score(X[held_out], y[held_out]) == network.best_validation_score_
         assert network.best_validation_score_ == max(network.validation_scores_)
 

@@ -119,7 +119,7 @@ def test_given_validation_rows_equal_rows_held_out(target):
     if target == "weighted classes":
         settings["class_weight"] = {"a": 5.0, "b": 0.5}
     held_out = quick(BackpropClassifier, **settings).fit(X, Y)
-    train, rows = held_out._state.orders[0], held_out._state.held_out[0]
+    train, rows = held_out._model.state.orders[0], held_out._model.state.held_out[0]
     given = quick(BackpropClassifier, **settings)
     given.fit(X[train], Y[train], X_val=X[rows], y_val=Y[rows])
     assert_same_network(given, held_out, rtol=0, atol=0)

@@ -75,7 +75,8 @@ def test_loss_curve_is_the_negative_evidence_lower_bound(loss, rows, weight):
     beta = 0.7
     settings = {"loss": loss, "beta": beta, "alpha": 0, "learning_rate_init": 1e-12}
     autoencoder = small(**settings, max_iter=1, batch_size=16, shuffle=False)
-    (generator,) = clone(autoencoder)._prepare(rows, None).state.layer_rngs
+    _, model = clone(autoencoder)._start_training({"X": rows, "y": None})
+    (generator,) = model.state.layer_rngs
     noise = np.vstack([generator.standard_normal((size, 2)) for size in (16, 16, 16, 12)])
     autoencoder.fit(rows, sample_weight=weight)
 

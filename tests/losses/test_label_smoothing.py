@@ -68,10 +68,10 @@ def test_rows_held_out_are_scored_by_their_true_labels(data):
     X, y = data
     settings = {"early_stopping": True, "label_smoothing": 0.4, "learning_rate_init": 0.02}
     model = quick(BackpropClassifier, max_iter=100, n_iter_no_change=100, **settings).fit(X, y)
-    held_out = model._state.held_out[0]
+    held_out = model._model.state.held_out[0]
     assert model.best_validation_score_ == model.score(X[held_out], y[held_out])
     plain = quick(BackpropClassifier, early_stopping=True).fit(X, y)
-    np.testing.assert_array_equal(held_out, plain._state.held_out[0])
+    np.testing.assert_array_equal(held_out, plain._model.state.held_out[0])
 
 
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge", Hinge(), SquaredHinge()])

@@ -176,7 +176,9 @@ def answers(model, X):
     methods = ["predict", "predict_proba", "predict_log_proba", "decision_function"]
     if hasattr(model, "offset_"):  # an outlier threshold, which partial_fit does not set
         methods = []
-    has_scores = not getattr(model, "variational", False) or model._targets.loss.has_likelihood
+    has_scores = (
+        not getattr(model, "variational", False) or model._model.targets.loss.has_likelihood
+    )
     methods += ["transform", *["score_samples"] * has_scores]
     return [getattr(model, name)(X) for name in methods if hasattr(model, name)]
 

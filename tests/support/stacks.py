@@ -17,7 +17,7 @@ from skbackprop.nn.stack import L2, Stack, sum_losses
 from skbackprop.nn.train_state import TrainState
 from skbackprop.schedules import ConstantRate
 from skbackprop.training.config import Config, stack_configs
-from skbackprop.training.epochs import train_epochs
+from skbackprop.training.epochs import Members, train_epochs
 from support import peak_of, same_values
 
 DTYPES = [np.float64, np.float32]
@@ -276,7 +276,9 @@ def iter_epochs(
     ]
     config, tables = stack_configs(configs), [member.table for member in members]
     state = state or _first_state(members, network, config, dtype)
-    yield from train_epochs(network, loss, config, tables, [None] * len(members), state)
+    validation = [None] * len(members)
+    numbers = np.arange(len(members))
+    yield from train_epochs(Members(network, loss, config, tables, validation, state, numbers))
 
 
 def _first_state(members, network, config, dtype):

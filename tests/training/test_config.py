@@ -21,6 +21,7 @@ from skbackprop.schedules import (
 )
 from skbackprop.training.architecture import validate_hidden_layer_sizes
 from skbackprop.training.config import Config, instantiate, make_schedule
+from skbackprop.training.start import Fresh
 from skbackprop.utils.configurable import is_equal
 from skbackprop.weight_averaging import AVERAGES, PolyakAverage
 from support import data_for, quick, some_parameters
@@ -128,7 +129,7 @@ def test_the_stacking_key_holds_the_parameters_that_must_not_differ(name):
     models = two_that_differ_in(name)
     assert not is_equal(*(getattr(model, name) for model in models))
     keys = [
-        model._validated_config(model._get_init_params(), False, False).stacking_key
+        model._validate_config(model._get_init_params(), Fresh(None)).stacking_key
         for model in models
     ]
     assert is_equal(*keys) == (name in MAY_DIFFER)

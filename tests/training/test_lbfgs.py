@@ -20,6 +20,7 @@ from skbackprop.nn.stack import L2, Stack
 from skbackprop.nn.train_state import TrainState
 from skbackprop.optimizers import LBFGS
 from skbackprop.testing import check_gradient
+from skbackprop.training.epochs import Members
 from skbackprop.training.lbfgs import FullBatchObjective, train_by_lbfgs
 from support import (
     BOTH,
@@ -76,7 +77,8 @@ def test_the_loss_of_several_targets_is_reported_as_their_mean(loss, rows):
     table = some_table(loss, 23, NETWORK.widths, **rows)
     config = make_config(loss, penalty=L2(0.4), solver=LBFGS(), max_iter=5, gtol=0.0)
     start = TrainState.initial(some_parameters(NETWORK, [0]))
-    *_, get_state = train_by_lbfgs(NETWORK, loss, config, [table], [None], start)
+    members = Members(NETWORK, loss, config, [table], [None], start, np.array([0]))
+    *_, get_state = train_by_lbfgs(members)
     state = get_state()
     parameters = state.parameters
     weight = np.ones(23) if table.weight is None else table.weight

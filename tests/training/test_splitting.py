@@ -284,7 +284,7 @@ every_rule = pytest.mark.parametrize(
 
 def splits_of(model):
     """Return the training rows and the held-out rows of each network."""
-    return list(zip(model._state.orders, model._state.held_out, strict=True))
+    return list(zip(model._model.state.orders, model._model.state.held_out, strict=True))
 
 
 @BOTH

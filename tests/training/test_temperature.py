@@ -104,7 +104,7 @@ def test_the_temperature_of_members_with_own_splits(fraction, is_weighted):
     if is_weighted:
         weight = 10.0 * (plain.fit(X, y).oof_member_ > 0)
     plain, model = (clone(each).fit(X, y, weight) for each in (plain, model))
-    parts = plain._state.held_out
+    parts = plain._model.state.held_out
     n = sum(np.count_nonzero(weight[rows]) for rows in parts)
 
     def loss_at(temperature):

@@ -4,14 +4,13 @@ They differ in all in which networks of one stack may, as the candidates of a se
 """
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.nn.train_state import TrainState
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import LearningRateSchedule
 from skbackprop.training import resources
@@ -61,33 +60,42 @@ class Trained:
         X, y = data_for(estimator_class, N_ROWS)
         params = [SHARED | (settings or {}) | changes for changes in differences]
         self.estimators = [estimator_class(**each) for each in params]
-        self.tasks = [self.estimators[0]._prepare(X, y)]
-        for estimator in self.estimators[1:]:
-            self.tasks.append(estimator._prepare(X, y, like=self.tasks[0]))
-        self.state = TrainState.concat([task.state for task in self.tasks])
-        self.members = list(range(len(params)))
+        pairs = [estimator._start_training({"X": X, "y": y}) for estimator in self.estimators]
+        rows = pairs[0][0].rows  # networks that share their rows share the batches
+        self.problems = [replace(problem, rows=rows) for problem, _ in pairs]
+        self.models = [model for _, model in pairs]
         self.train(**options)
 
     def train(self, **options):
         """Train the members, or train them on."""
-        tasks = [self.tasks[i] for i in self.members]
-        self.state = train(tasks, self.state, **options)
+        self.models = train(self.problems, self.models, **options)
 
     def take(self, members):
         """Leave out all other members."""
-        self.members = [self.members[i] for i in members]
-        self.state = self.state.take(np.array(members))
+        self.estimators = [self.estimators[i] for i in members]
+        self.problems = [self.problems[i] for i in members]
+        self.models = [self.models[i] for i in members]
+
+    def stop_reasons(self):
+        """Return why the training of each network has ended."""
+        return [reason for model in self.models for reason in model.state.stop_reason]
+
+    def count_epochs(self):
+        """Return the number of epochs of each network."""
+        return [int(model.state.epoch.item()) for model in self.models]
 
     def fitted(self):
         """Return the fitted estimators; the error in place of one that has diverged."""
         found = []
-        for i, member in enumerate(self.members):
-            estimator = self.estimators[member]
+        for estimator, problem, model in zip(
+            self.estimators, self.problems, self.models, strict=True
+        ):
             try:
-                estimator._set_fitted(self.tasks[member], self.state.take(np.array([i])))
+                estimator._set_trained(problem, model)
             except ValueError as error:
-                estimator = str(error)
-            found.append(estimator)
+                found.append(str(error))
+            else:
+                found.append(estimator)
         return found
 
 
@@ -128,7 +136,7 @@ def test_diverging_networks_do_not_affect_others(estimator_class, schedule):
     rates = [0.01, 1e150, 3e3, 1e8, 1e30, 0.02, 0.005]
     differences = [{"learning_rate_init": rate, "learning_rate": schedule} for rate in rates]
     trained = Trained(estimator_class, differences, settings)
-    reasons = trained.state.stop_reason
+    reasons = trained.stop_reasons()
     assert [reason == "diverged" for reason in reasons] == [rate > 1 for rate in rates]
     assert_same_fits(trained.fitted(), alone(estimator_class, differences, settings))
 
@@ -138,7 +146,7 @@ def test_training_may_pause_and_go_on_with_some_of_the_networks(settings):
     """So does successive halving: the candidates left are trained on as if alone."""
     differences = [{"alpha": alpha, "n_iter_no_change": np.inf} for alpha in (0.0, 0.1, 0.2, 0.3)]
     trained = Trained(BackpropClassifier, differences, settings, until=3)
-    assert trained.state.epoch[:, 0].tolist() == [3] * 4
+    assert trained.count_epochs() == [3] * 4
     trained.take([2, 0])
     trained.train(until=7)
     expected = [differences[2], differences[0]]
@@ -153,7 +161,7 @@ def test_without_a_finite_score_training_ends_and_keeps_the_last_epoch(solver, p
     estimator, shorter = (
         BackpropRegressor(**settings | {"max_iter": n}) for n in (50, patience + 1)
     )
-    held_out = estimator._prepare(X, y).state.held_out[0]
+    held_out = estimator._start_training({"X": X, "y": y})[1].state.held_out[0]
     y = changed(y, held_out[0], 1e200)
     for each in (estimator, shorter):
         with pytest.warns(
@@ -189,7 +197,7 @@ def test_several_stacks_match_one(size, n_threads, settings, estimator_class, mo
 def test_stacks_hold_as_many_networks_as_the_cache_allows(stack_sizes, monkeypatch):
     X, y = data_for(BackpropRegressor, N_ROWS)
     model = BackpropRegressor(**SHARED | {"n_estimators": 9, "max_iter": 1})
-    each = resources.bytes_per_member(model.fit(X, y)._network, SHARED["batch_size"], 8)
+    each = resources.bytes_per_member(model.fit(X, y)._model.network, SHARED["batch_size"], 8)
     stack_sizes.clear()
     for n, expected in [(9, [9]), (8, [5, 4]), (4, [3, 3, 3]), (3, [1] * 9)]:
         monkeypatch.setattr(resources, "CACHE_BYTES", n * each)
@@ -222,8 +230,8 @@ def test_ctrl_c_leaves_complete_epochs(size, n_steps, solver, monkeypatch):
         press_ctrl_c(context, solver, n_steps)
         with pytest.raises(TrainingInterrupted) as interrupt:
             trained.train()
-    trained.state = interrupt.value.state
-    n_epochs = trained.state.epoch[:, 0].tolist()
+    trained.models = interrupt.value.models
+    n_epochs = trained.count_epochs()
     assert max(n_epochs) - min(n_epochs) <= 1
     assert sum(n_epochs) == n_steps // 3 * size  # an epoch has three steps
     for i, n in enumerate(n_epochs):
@@ -238,9 +246,9 @@ def test_ctrl_c_keeps_networks_that_have_ended(monkeypatch):
     trained = Trained(BackpropRegressor, differences, until=0)
     with pytest.raises(TrainingInterrupted) as interrupt:
         trained.train()
-    trained.state = interrupt.value.state
-    assert trained.state.stop_reason == ["converged", "interrupted", "interrupted"]
-    assert trained.state.epoch[:, 0].tolist() == [3, 5, 5]
+    trained.models = interrupt.value.models
+    assert trained.stop_reasons() == ["converged", "interrupted", "interrupted"]
+    assert trained.count_epochs() == [3, 5, 5]
     assert_same_fits(trained.fitted()[:1], whole[:1])
 
 

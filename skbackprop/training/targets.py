@@ -7,6 +7,7 @@ matrix. The targets of the autoencoder are its input.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -17,22 +18,17 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import assert_all_finite
 
 from ..losses.base import Loss, can_be_scaled, separate_losses
-from ..losses.classification import ClassifierLoss, LabelSmoothing
+from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss, LabelSmoothing
+from ..losses.regression import REGRESSOR_LOSSES
 from ..nn.network import Network
 from ..nn.parameters import Parameters
 from ..nn.prediction import predict_raw
 from ..nn.rows import Rows
 from ..nn.stack import loss_normalizer
-from ..training.class_weight import compute_sample_weight
-from ..training.config import Config
-from ..training.validation import Validation
 from ..utils.arrays import Array, as_dense, max_abs
-from ._validation import (
-    check_no_missing,
-    check_targets,
-    is_plain_target,
-    unify_label_dtype,
-)
+from .checks import check_no_missing, check_targets, is_plain_target, unify_label_dtype
+from .class_weight import compute_sample_weight
+from .config import Config
 
 # The classes of a column of a 0/1 matrix.
 _BINARY = np.arange(2)
@@ -48,6 +44,26 @@ class Targets(ABC):
     """
 
     loss: Loss
+
+    # What a saved model needs to make its configuration from the parameters of the estimator.
+    config_class: ClassVar[type[Config]] = Config
+    named_losses: ClassVar[Mapping[str, Loss]]
+
+    _kinds: ClassVar[dict[str, type[Targets]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        Targets._kinds[cls.__name__] = cls
+
+    @staticmethod
+    def find_kind(name: str) -> type[Targets]:
+        """Return the class of targets with a name."""
+        return Targets._kinds[name]
+
+    @classmethod
+    def from_dict(cls, config: Config, values: Mapping[str, Any]) -> Self:
+        """Return the targets from the result of `to_dict`."""
+        raise NotImplementedError
 
     def with_config(self, config: Config) -> Self:
         """Return the same targets for another configuration, which has the same loss."""
@@ -88,17 +104,19 @@ class Targets(ABC):
         """Return the raw predictions of every member for validation rows."""
         return predict_raw(network, parameters, rows.X, rows.index)
 
-    def validation_loss(self, network: Network, predictions: Array, held_out: Validation) -> float:
+    def validation_loss(self, network: Network, predictions: Array, rows: Rows) -> float:
         """Return the mean loss of one member's predictions."""
-        arrays = predictions[None].astype(np.float64), held_out.y[None].astype(np.float64)
-        n_weights = held_out.rows.n_weights
-        is_by_row = n_weights < 2
-        values = self.loss.value(*arrays) if is_by_row else separate_losses(self.loss, *arrays)
-        losses = weighted_mean(values[0], held_out.weight) * max(n_weights, 1)
+        raw_predictions = predictions[None].astype(np.float64)
+        y = rows.selected_y[None].astype(np.float64)
+        if rows.n_weights < 2:
+            values = self.loss.value(raw_predictions, y)
+        else:
+            values = separate_losses(self.loss, raw_predictions, y)
+        losses = weighted_mean(values[0], rows.selected_weight) * max(rows.n_weights, 1)
         return losses / loss_normalizer(network, self.loss)
 
     @abstractmethod
-    def validation_score(self, predictions: Array, held_out: Validation) -> float:
+    def validation_score(self, predictions: Array, rows: Rows) -> float:
         """Return the estimator's own score of one member's predictions."""
 
 
@@ -127,6 +145,12 @@ class NumberTargets(Targets):
     n_targets: int
     mean: Array | None = None
     scale: Array | None = None
+
+    named_losses: ClassVar[Mapping[str, Loss]] = REGRESSOR_LOSSES
+
+    @classmethod
+    def from_dict(cls, config: Config, values: Mapping[str, Any]) -> Self:
+        return cls(config.loss, **values)
 
     @classmethod
     def fit(cls, loss: Loss, y: Array, weight: Array | None, *, is_scaled: bool) -> NumberTargets:
@@ -222,8 +246,8 @@ class NumberTargets(Targets):
         axes = tuple(axis for axis in (1, 2) if result.shape[axis] == 1)
         return np.ascontiguousarray(result.squeeze(axis=axes))
 
-    def validation_score(self, predictions: Array, held_out: Validation) -> float:
-        return self.loss.score(predictions, held_out.y, held_out.weight)
+    def validation_score(self, predictions: Array, rows: Rows) -> float:
+        return self.loss.score(predictions, rows.selected_y, rows.selected_weight)
 
 
 def check_measured(weight: Array | None) -> None:
@@ -248,7 +272,8 @@ def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[
         # The mean of a constant column is exactly its value.
         mean = np.where(minimum == maximum, minimum, mean)
         if is_positive:
-            mean, scale = np.zeros_like(mean), mean
+            scale = mean
+            mean = np.zeros_like(mean)
         else:
             # Deviations are divided by a power of two, which causes no rounding, so that the
             # largest is between 1/2 and 1, and squares neither overflow nor underflow.
@@ -274,10 +299,12 @@ class LabelTargets(Targets):
         The number of outputs of the network.
     """
 
+    named_losses: ClassVar[Mapping[str, Loss]] = CLASSIFIER_LOSSES
     is_exclusive: ClassVar[bool]  # whether each row has exactly one label
 
     def __init__(self, classes: Array, config: Config) -> None:
-        self.classes, self._config = classes, config
+        self.classes = classes
+        self._config = config
         multiclass = self.is_exclusive and len(classes) > 2
         self.n_outputs = len(classes) if multiclass or not self.is_exclusive else 1
         base_loss: Any = config.loss
@@ -286,7 +313,11 @@ class LabelTargets(Targets):
         self.loss = LabelSmoothing(loss, smoothing) if smoothing else loss
 
     def with_config(self, config: Config) -> Self:
-        return self if config is self._config else type(self)(config=config, **self.to_dict())
+        return self if config is self._config else self.from_dict(config, self.to_dict())
+
+    @classmethod
+    def from_dict(cls, config: Config, values: Mapping[str, Any]) -> Self:
+        return cls(config=config, **values)
 
     def to_dict(self) -> dict[str, Any]:
         return {"classes": self.classes}
@@ -336,12 +367,13 @@ class LabelTargets(Targets):
     def apply_class_weight(self, y: Array, weight: Array | None) -> Array | None:
         if self._config.class_weight is None:
             return weight
-        classes, codes = self.classes if self.is_exclusive else _BINARY, self._codes(y, 0.5)
+        classes = self.classes if self.is_exclusive else _BINARY
+        codes = self._codes(y, 0.5)
         return compute_sample_weight(self._config.class_weight, classes, codes, weight)
 
-    def validation_score(self, predictions: Array, held_out: Validation) -> float:
-        is_correct = (self._codes(predictions, 0) == self._codes(held_out.y, 0.5)).all(axis=1)
-        return float(np.average(is_correct, weights=held_out.weight))
+    def validation_score(self, predictions: Array, rows: Rows) -> float:
+        is_correct = self._codes(predictions, 0) == self._codes(rows.selected_y, 0.5)
+        return float(np.average(is_correct.all(axis=1), weights=rows.selected_weight))
 
     def mean_log_losses(self, outputs: Array, y: Array) -> Array:
         """Return the log loss of each row, by the mean prediction of several networks."""
@@ -491,17 +523,10 @@ class MultilabelTargets(LabelTargets):
         return super().accuracy(y.astype(np.int8), y_pred, weight)
 
 
-def make_label_targets(
-    config: Config, y: Any, weight: Array | None, classes: Any, incremental: bool
-) -> LabelTargets:
-    """Return the targets for labels `y`; an incremental fit needs all classes in advance."""
+def make_label_targets(config: Config, y: Any, classes: Any = None) -> LabelTargets:
+    """Return the targets for labels `y`, or for all `classes` in any order."""
     if classes is not None:
         classes = _validate_classes(classes)
-    elif incremental:
-        raise ValueError(
-            "classes must be passed on the first call to partial_fit, and by name: "
-            "partial_fit(X, y, classes=...)."
-        )
     if y.ndim == 2:
         _check_indicators(y)
         label_names = np.arange(y.shape[1]) if classes is None else classes
