@@ -190,18 +190,26 @@ _BLOCK_SIZE = 8_192
 def _iter_blocks_with_scratch(
     *arrays: Array, block_size: int = _BLOCK_SIZE
 ) -> Iterator[tuple[Array, ...]]:
-    """Yield blocks of arrays of the same shape, followed by a scratch array.
+    """Yield blocks of arrays, followed by a scratch array of the block's shape.
+
+    The last array is the largest one. An array before it that the members of a stack share has one
+    member or no axis of members; it is read only.
 
     The scratch memory does not grow with the network. If an array is not contiguous, everything
     is one block.
     """
-    first = arrays[0]
-    if first.size <= block_size or not all(array.flags.c_contiguous for array in arrays):
-        yield (*arrays, np.empty_like(first))
+    last = arrays[-1]
+    if last.size <= block_size or not all(array.flags.c_contiguous for array in arrays):
+        yield (*arrays, np.empty_like(last))
+        return
+    if any(array.shape != last.shape for array in arrays):
+        repeated = [np.broadcast_to(array, last.shape) for array in arrays[:-1]]
+        for arrays_of_member in zip(*repeated, last, strict=True):
+            yield from _iter_blocks_with_scratch(*arrays_of_member, block_size=block_size)
         return
     flat = [array.reshape(-1) for array in arrays]
-    scratch = np.empty(block_size, first.dtype)
-    for start in range(0, first.size, block_size):
+    scratch = np.empty(block_size, last.dtype)
+    for start in range(0, last.size, block_size):
         block = [array[start : start + block_size] for array in flat]
         yield (*block, scratch[: block[0].size])
 
