@@ -64,7 +64,8 @@ class WeightAverage(Configurable):
     ) -> None:
         """Update `state` in place after a step on a batch of `n_rows` rows.
 
-        The array `g`, of the shape of `theta`, is overwritten.
+        The array `g`, of the shape of `theta`, is overwritten. Where layers are frozen, it may have
+        fewer columns than the running statistics.
         """
         self.update_total(state, n_rows)
         totals = state["total"].ravel().tolist()
@@ -76,7 +77,8 @@ class WeightAverage(Configurable):
             theta, shares[0] if len(shares) == 1 else np.array(shares)[:, None]
         )
         for name, x in _arrays_to_average(theta, statistics).items():
-            for new, old, change in iter_column_blocks(x, state[name], g[:, : x.shape[1]]):
+            scratch = g[:, : x.shape[1]] if x.shape[1] <= g.shape[1] else np.empty_like(x)
+            for new, old, change in iter_column_blocks(x, state[name], scratch):
                 np.subtract(new, old, out=change)
                 np.multiply(change, share, out=change)
                 np.add(old, change, out=old)

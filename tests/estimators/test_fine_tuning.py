@@ -1,9 +1,11 @@
 """Frozen layers: `trainable=False` and `n_frozen_layers`, from the start and in warm starts."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from skbackprop import (
@@ -15,6 +17,7 @@ from skbackprop import (
 from skbackprop.callbacks import Checkpoint
 from skbackprop.layers import (
     GRU,
+    NORMALIZATIONS,
     BatchNormalization,
     Bidirectional,
     Conv2D,
@@ -30,9 +33,13 @@ from skbackprop.layers import (
 from skbackprop.layers.base import FROZEN, expand_layers
 from skbackprop.nn.network import Network
 from skbackprop.optimizers import SGD, AdamW
+from skbackprop.weight_averaging import AVERAGES
 from support import (
+    assert_same_search,
+    bits,
     class_data,
     few_epochs,
+    networks_of,
     pairs,
     pickled,
     safely_saved,
@@ -192,6 +199,95 @@ def test_the_decoder_of_frozen_layers_is_trained():
     frozen = [array.shape for array in model._model.state.parameters.buffers.values()]
     assert frozen == [(1, 4 * 3 + 3 + 3 * 5 + 5)]
     assert model._model.state.parameters.buffers.keys() == {FROZEN}
+
+
+# ------------------------------------------------------ under averages and normalizations
+
+# With two of two hidden layers frozen, five parameters are trained, which are fewer than the
+# running statistics of the layers.
+every_average_and_normalization = pytest.mark.parametrize(
+    "average, normalization", [*product([None, *AVERAGES], [None, *NORMALIZATIONS])]
+)
+
+
+def narrow(average, normalization, **changes):
+    """Return a regressor of two narrow layers that keeps its rows in order."""
+    settings = {"average": average, "normalization": normalization, "warm_start": True}
+    return BackpropRegressor((4, 4), **SETTINGS | settings | {"shuffle": False} | changes)
+
+
+@pytest.mark.parametrize("way", ["fit", "partial_fit"])
+@pytest.mark.parametrize("n_estimators", [1, 2])
+@every_average_and_normalization
+def test_frozen_in_a_warm_start_the_rest_is_trained_as_on_features(
+    average, normalization, n_estimators, way
+):
+    X, y = value_data()
+    model = narrow(average, normalization, n_estimators=n_estimators).fit(X, y)
+    members = networks_of(model)
+    features = [member.hidden_features(X, 1) for member in members]
+    rests = [
+        BackpropRegressor(
+            (),
+            average=average,
+            shuffle=False,
+            init=([member.coefs_[-1].copy()], [member.intercepts_[-1].copy()]),
+            **SETTINGS,
+        )
+        for member in members
+    ]
+    getattr(model.set_params(n_frozen_layers=2), way)(X, y)
+    for member, own_features, rest in zip(networks_of(model), features, rests, strict=True):
+        getattr(rest, way)(own_features, y)
+        np.testing.assert_array_equal(member.hidden_features(X, 1), own_features)
+        np.testing.assert_allclose(member.coefs_[-1], rest.coefs_[0], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(member.predict(X), rest.predict(own_features), rtol=1e-9)
+
+
+@pytest.mark.parametrize("way", ["fit", "partial_fit"])
+@every_average_and_normalization
+def test_layers_are_frozen_and_thawed_in_turns(average, normalization, way):
+    X, y = value_data()
+    model = narrow(average, normalization).fit(X, y)
+    for n_frozen in (2, 0, 1, 2, 1, 0):
+        before = [array.copy() for array in model.coefs_]
+        getattr(model.set_params(n_frozen_layers=n_frozen), way)(X, y)
+        is_kept = [np.array_equal(*pair) for pair in zip(before, model.coefs_, strict=True)]
+        assert is_kept == [i < n_frozen for i in range(3)]
+        averages = model._model.state.average
+        if averages:
+            assert averages["average"].shape == model._model.state.parameters.theta.shape
+        assert np.isfinite(model.predict(X)).all()
+
+
+@every_average_and_normalization
+def test_searches_and_checkpoints_of_frozen_layers(average, normalization, tmp_path):
+    X, y = value_data()
+    model = narrow(average, normalization)
+    grid = {"n_frozen_layers": [0, 1, 2], "alpha": [0.1, 1.0]}
+    searches = [
+        kind(clone(model), grid, cv=2, scoring=bits).fit(X, y)
+        for kind in (BackpropGridSearchCV, GridSearchCV)
+    ]
+    assert_same_search(*searches)
+    for n_frozen in (1, 2):
+        path = tmp_path / f"{n_frozen}.npz"
+        model.set_params(n_frozen_layers=n_frozen)
+        clone(model).set_callbacks(Checkpoint(path)).fit(X, y)
+        longer = clone(model).set_params(max_iter=6)
+        assert same_bits(clone(longer).fit(X, y, resume_from=path), longer.fit(X, y))
+
+
+@every_average_and_normalization
+def test_frozen_after_a_fit_a_training_is_resumed(average, normalization, tmp_path):
+    """A checkpoint that a warm start wrote with layers frozen by then."""
+    X, y = value_data()
+    path = tmp_path / "training.npz"
+    short, longer = (narrow(average, normalization).fit(X, y) for _ in range(2))
+    short.set_params(n_frozen_layers=2).set_callbacks(Checkpoint(path)).fit(X, y)
+    longer.set_params(n_frozen_layers=2, max_iter=6).fit(X, y)
+    resumed = clone(longer).fit(X, y, resume_from=path)
+    assert same_bits(resumed, longer)
 
 
 def test_wrong_settings_are_errors():
