@@ -9,6 +9,7 @@ from inspect import unwrap
 from numbers import Real
 from typing import Any, Self, TypeVar, cast
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
@@ -166,12 +167,15 @@ class CallbackHook:
             "y": X if y is None else y,  # the targets of an autoencoder are its input
             "metadata": None if weight is None else {"sample_weight": weight},
         }
-        max_iter = 1 if model.config.is_lbfgs else model.config.max_iter
+        is_lbfgs = model.config.is_lbfgs
+        max_iter = 1 if is_lbfgs else model.config.max_iter
         self._fit_context = estimator._init_callback_context(max_subtasks=max_iter)
         self._fit_context.call_on_fit_task_begin(**self._arguments)
-        for _ in range(int(model.state.epoch.min())):  # epochs before a checkpoint
-            self._fit_context.subcontext("epoch")
-        self._epoch_context = self._begin_epoch()
+        epochs = model.state.epoch[np.array(model.state.stop_reason) == ""]
+        if len(epochs):  # otherwise a checkpoint is of a training that has ended
+            for _ in range(0 if is_lbfgs else int(epochs.min())):  # epochs before a checkpoint
+                self._fit_context.subcontext("epoch")
+            self._epoch_context = self._begin_epoch()
 
     def _begin_epoch(self) -> Any:
         epoch = self._fit_context.subcontext("epoch")

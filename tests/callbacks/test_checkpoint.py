@@ -10,16 +10,18 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
 from skbackprop.callbacks import Checkpoint, TrainingLog
 from skbackprop.estimators import base
 from skbackprop.nn import stack
+from skbackprop.optimizers import SOLVERS
 from skbackprop.training import resources
 from skbackprop.training import train as train_module
 from skbackprop.weight_averaging import ExponentialMovingAverage
@@ -143,6 +145,47 @@ def test_warm_start_fits_resume_in_any_estimator(settings, resuming, tmp_path):
     assert_same_fit(resumed.set_callbacks().fit(*data, resume_from=path), whole)
 
 
+class Begins(SilentCallback):
+    """Takes note of the names of the tasks that begin and end."""
+
+    def __init__(self):
+        self.found = []
+
+    def on_fit_task_begin(self, estimator, context):
+        self.found.append(f"begin {context.task_name}")
+
+    def on_fit_task_end(self, estimator, context):
+        self.found.append(f"end {context.task_name}")
+
+
+ENDS = {
+    "by max_iter": {},
+    "converged": {"tol": 10.0, "n_iter_no_change": 1},
+    "early stopping": {"early_stopping": True, "tol": 10.0, "n_iter_no_change": 1},
+    "members": SETTINGS["members"],
+    "folds": {"n_estimators": 3, "early_stopping": EarlyStopping(validation_fraction="folds")},
+    "members that stop": SETTINGS["members that stop"],
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("solver", [*SOLVERS])
+def test_a_finished_training_is_resumed_with_callbacks(solver, end, tmp_path):
+    """The same script again ends at once: callbacks are called for the fit, and for no epoch."""
+    path, data = tmp_path / "network.npz", class_data(200)
+    model = small(BackpropClassifier, solver=solver, **ENDS[end])
+    whole = model.set_callbacks(Checkpoint(path)).fit(*data)
+    without = clone(model).set_callbacks().fit(*data, resume_from=path)
+    begins = Begins()
+    again = clone(model).set_callbacks(Checkpoint(path), begins).fit(*data, resume_from=path)
+    if solver == "lbfgs" and "unconverged" in whole._model.state.stop_reason:
+        assert begins.found.count("begin epoch") == 1  # it starts again from its weights
+    else:
+        assert begins.found == ["begin fit", "end fit"]
+        assert_same_fit(again, whole)
+    assert_same_fit(again, without)
+
+
 @pytest.mark.parametrize("settings", [{}, {"n_estimators": 2}])
 def test_a_higher_max_iter_continues_a_finished_fit(settings, tmp_path):
     path, data = tmp_path / "network.npz", data_for(BackpropRegressor)
@@ -194,7 +237,9 @@ def test_epochs_are_counted_by_the_members_that_train(tmp_path):
     assert np.ptp(whole.n_iter_) > 1
     n_epochs = whole.n_iter_.max()
     killed(model, data, Checkpoint(path, every=n_epochs - 1), KillAfter(n_epochs))
-    assert_same_fit(model.fit(*data, resume_from=path), whole)
+    numbers = Numbers()
+    assert_same_fit(model.set_callbacks(numbers).fit(*data, resume_from=path), whole)
+    assert numbers.found == [n_epochs - 1]
 
 
 def test_the_user_s_random_state_is_resumed(tmp_path):
