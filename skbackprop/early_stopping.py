@@ -21,7 +21,8 @@ class EarlyStopping(Configurable):
     Training stops after more than `n_iter_no_change` consecutive epochs whose score does not exceed
     the best score by `tol` (Prechelt 1998, section 2). The score is computed after each epoch on
     held-out rows, or on `X_val` and `y_val` if they are passed to `fit`. If they are passed to
-    `partial_fit`, each call counts as an epoch, and `converged_` is set instead of stopping.
+    `partial_fit`, each call counts as an epoch, and `converged_` is set instead of stopping. If the
+    score was the same in all epochs, and not the best possible one, `fit` warns.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import get_scorer
 
 from ..layers.normalization import Normalization
 from ..losses.base import Loss, can_be_scaled
@@ -18,6 +19,7 @@ from ..utils.arrays import max_abs
 from .config import Config
 from .model import Model
 from .problem import Problem
+from .targets import ClassTargets, LabelTargets, Targets
 
 # X or y counts as unscaled if the root mean square of a column is larger than this; after
 # convergence, X above the second value only. It is computed from this number of evenly spaced rows.
@@ -113,6 +115,8 @@ def _describe_end(problem: Problem, model: Model, i: int) -> str:
         case "unconverged":
             return _describe_unconverged(problem, model, n_iter)
         case "converged" if not model.is_incremental:
+            if message := _describe_constant_score(problem, model, i):
+                return message
             advice = _scale_advice(config, problem.targets.loss, problem.rows, _HUGE_RMS)
             return advice and f"Training ended without further progress. {advice}"
     return ""
@@ -138,6 +142,57 @@ def _describe_unconverged(problem: Problem, model: Model, n_iter: int) -> str:
         f"Stochastic Optimizer: Maximum iterations ({config.max_iter}) reached and the "
         f"optimization hasn't converged yet. {advice}"
     )
+
+
+def _describe_constant_score(problem: Problem, model: Model, i: int) -> str:
+    """Return the warning that all epochs had one validation score; empty if it is the best one."""
+    rule = model.config.early_stopping
+    patience = model.config.n_iter_no_change
+    # Without a score the loss decides, and L-BFGS may have converged by itself.
+    if rule is None or model.state.plateau["count"][i, 0] <= patience:
+        return ""
+    n_iter = int(model.state.epoch[i, 0])
+    scores = {record.get("validation_score") for record in model.state.history[i][-n_iter:]}
+    best_score = 0.0 if _is_negated_loss(rule.scoring) else 1.0
+    if len(scores) > 1 or scores <= {None, best_score} or _is_constant(problem.rows):
+        return ""
+    (score,) = scores
+    advice = f"increase n_iter_no_change (now {rule.n_iter_no_change:g})"
+    if rule.scoring != "loss":
+        is_class = isinstance(problem.targets, ClassTargets)
+        scorers = '"loss" or "neg_log_loss"' if is_class else '"loss"'
+        advice = (
+            f"set scoring of EarlyStopping to {scorers}, which small changes count in, or {advice}"
+        )
+    return (
+        f"Early stopping ended training although the validation score was {score:g} in each of the "
+        f"{n_iter} epochs ({_name_score(rule.scoring, problem.targets)}), so it could not show "
+        f"progress. To train on, {advice}."
+    )
+
+
+def _name_score(scoring: Any, targets: Targets) -> str:
+    """Return the `scoring` of early stopping; of the default, also what the score is."""
+    name = f"scoring={scoring!r}"
+    if scoring is not None:
+        return name
+    if not isinstance(targets, LabelTargets):
+        return f"{name}: D2 of the loss"
+    return f"{name}: accuracy" if targets.is_exclusive else f"{name}: all labels of a row right"
+
+
+def _is_constant(rows: Rows) -> bool:
+    """Return whether all targets are equal, so that there is nothing to learn."""
+    y = rows.y
+    return y is not rows.X and not max_abs(y[1:] != y[:-1])
+
+
+def _is_negated_loss(scoring: Any) -> bool:
+    """Return whether the best value of a validation score is 0; that of others is 1."""
+    if scoring is None or scoring == "loss":
+        return scoring == "loss"
+    sign: int = getattr(get_scorer(scoring), "_sign", 1)
+    return sign < 0
 
 
 def _divergence_advice(config: Config, rows: Rows) -> str:

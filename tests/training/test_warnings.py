@@ -4,6 +4,7 @@ A filter of warnings that was written for scikit-learn's networks finds ours as 
 """
 
 import inspect
+import re
 import warnings
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import make_scorer
 from sklearn.model_selection import cross_val_score
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
@@ -21,6 +23,7 @@ from skbackprop import (
     BackpropClassifier,
     BackpropGridSearchCV,
     BackpropRegressor,
+    EarlyStopping,
 )
 from skbackprop.layers import BatchNormalization, CategoricalEmbedding, Conv2D
 from support import BOTH, PAIRS, class_data, classes_for, data_for, few_epochs, quick, value_data
@@ -65,6 +68,81 @@ def test_early_stopping_on_a_constant_target_does_not_warn(estimator_class, valu
     X = pd.DataFrame(np.random.RandomState(0).randn(10, 2), columns=["a", "b"])
     model = estimator_class(early_stopping=True, validation_fraction=0.2, random_state=0)
     model.fit(X, pd.Series(np.full(10, value)))
+
+
+def fit_with_constant_score(scoring, data, **settings):
+    """Fit with steps that are too small to matter; return the texts of the warnings."""
+    X, y = data
+    is_class = y.dtype.kind in "iU"
+    settings = {"learning_rate_init": 1e-9, "n_iter_no_change": 3, "random_state": 0} | settings
+    kind = BackpropClassifier if is_class else BackpropRegressor
+    rule = EarlyStopping(scoring, n_iter_no_change=3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = kind((5,), early_stopping=rule, **settings).fit(X, y)
+    assert model.converged_ if np.ndim(model.converged_) == 0 else model.converged_.all()
+    assert all(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    return [str(warning.message) for warning in caught]
+
+
+def constant(value):
+    """Return a scorer that finds all networks equally good."""
+    return lambda estimator, X, y: value
+
+
+LABELS = class_data(200)[0], np.random.RandomState(1).randint(2, size=(200, 12))
+WORDS = {
+    "labels": (None, LABELS, {}, r"was 0 in each .*scoring=None: all labels of a row right"),
+    "classes": (None, class_data(200), {}, "scoring=None: accuracy"),
+    "members": ("accuracy", LABELS, {"n_estimators": 2}, "scoring='accuracy'"),
+    "L-BFGS": (constant(0.25), LABELS, {"solver": "lbfgs"}, "was 0.25 in each of the"),
+    "named": ("f1_macro", class_data(200), {}, r'to "loss" or "neg_log_loss", .*or increase'),
+    "a negated loss": ("neg_root_mean_squared_error", value_data(200), {"tol": 1.0}, None),
+    "a function": (constant(0.0), value_data(200), {}, 'To train on, set scoring .* to "loss"'),
+    "a made scorer": (
+        make_scorer(lambda y, y_pred: 1.0, greater_is_better=False),
+        value_data(200),
+        {},
+        "was -1 in each of the 5 epochs",
+    ),
+    "loss": (
+        "loss",
+        value_data(200),
+        {"learning_rate_init": 1e-30},
+        "To train on, increase n_iter",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_a_validation_score_that_never_changes_warns(name):
+    scoring, data, settings, words = WORDS[name]
+    texts = fit_with_constant_score(scoring, data, **settings)
+    if words is None:  # the score has changed, although by less than the tolerance
+        assert texts == []
+    else:
+        (text,) = texts
+        assert re.search(words, text)
+        assert "Early stopping ended training" in text
+        assert "n_iter_no_change (now 3)" in text
+
+
+@pytest.mark.parametrize(
+    "scoring, data",
+    [
+        (None, (class_data(200)[0], np.zeros(200, dtype=int))),
+        (constant(1.0), value_data(200)),
+        (make_scorer(lambda y, y_pred: 0.0, greater_is_better=False), value_data(200)),
+    ],
+    ids=["accuracy", "a function", "a negated loss"],
+)
+def test_the_best_validation_score_in_all_epochs_does_not_warn(scoring, data):
+    assert fit_with_constant_score(scoring, data) == []
+
+
+def test_a_validation_score_that_is_constant_at_last_only_does_not_warn():
+    scores = iter([0.1, *[0.5] * 100])
+    assert fit_with_constant_score(lambda estimator, X, y: next(scores), value_data(200)) == []
 
 
 @pytest.mark.parametrize(
