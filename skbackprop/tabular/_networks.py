@@ -249,11 +249,9 @@ class TabularNetworkMixin(BaseNeuralNetwork):
 
         In double precision, other rows have no visible effect on the prediction of a row.
         """
-        model = self._model
-        parameters = model.parameters.astype(np.float64)
-        state = model.state.with_parameters(parameters, only_predicts=True)
-        results = {**model.results, "n_iter_": n_iter}
-        self._set_model(replace(model, state=state, results=results))
+        parameters = self._model.parameters.astype(np.float64)
+        model = self._model.with_parameters(parameters, only_predicts=True)
+        self._set_model(replace(model, results={**model.results, "n_iter_": n_iter}))
 
     # ------------------------------------------------------- a component of a mixture
 

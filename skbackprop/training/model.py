@@ -36,7 +36,8 @@ class Model:
     targets : Targets
         The encoding of the targets, with the loss.
     state : TrainState
-        The training state, which the next call of `partial_fit` changes in place.
+        The training state, which the next call of `partial_fit` changes in place. Its parameters
+        have the layout of `training_network`.
     row_shape : tuple of int
         The shape of one row of X.
     feature_names : array of str or None, default=None
@@ -90,9 +91,14 @@ class Model:
 
     # ------------------------------------------------------------------ other models
 
-    def with_parameters(self, parameters: Parameters) -> Self:
-        """Return the model that predicts by, and continues training from, given parameters."""
-        return replace(self, state=self.state.with_parameters(parameters), stack=None)
+    def with_parameters(self, parameters: Parameters, *, only_predicts: bool = False) -> Self:
+        """Return the model that predicts by, and continues training from, given parameters.
+
+        With `only_predicts`, it has no state of training.
+        """
+        parameters = parameters.with_layout(self.training_network.layout)
+        state = self.state.with_parameters(parameters, only_predicts=only_predicts)
+        return replace(self, state=state, stack=None)
 
     def summarize(self) -> Self:
         """Return the model with the results of its last training."""
@@ -108,35 +114,32 @@ class Model:
     def member(self, i: int, params: dict[str, Any]) -> Self:
         """Return one of several networks, which shares its weights, as a model of its own."""
         members = slice(i, i + 1)
-        state = self.state.take(members)
         best_loss = self.results.get("best_loss_")
         member = replace(
             self,
             params=params,
             config=replace(self.config, n_estimators=1),
-            state=state.with_parameters(self.parameters.members(members), only_predicts=True),
+            state=self.state.take(members),
             out_of_fold=None,
             results={
                 **self.results,
                 "best_loss_": None if best_loss is None else best_loss[i],
             },
-            stack=None,
         )
-        return member.summarize()
+        parameters = self.parameters.members(members)
+        return member.with_parameters(parameters, only_predicts=True).summarize()
 
     # ------------------------------------------------------------------------- files
 
     def to_dict(self, *, only_predicts: bool = False) -> dict[str, Any]:
         """Return the model as values that files can hold; `only_predicts` leaves the rest out."""
-        state = self.state
-        if only_predicts:
-            state = state.with_parameters(self.parameters, only_predicts=True)
+        model = self.with_parameters(self.parameters, only_predicts=True) if only_predicts else self
         return {
             "params": self.params,
             "targets_kind": type(self.targets).__name__,
             "targets": self.targets.to_dict(),
             "n_outputs": self.network.n_units[-1],
-            "state": state.to_arrays(),
+            "state": model.state.to_arrays(),
             "row_shape": self.row_shape,
             "feature_names": self.feature_names,
             "out_of_fold": None if self.out_of_fold is None else tuple(self.out_of_fold),
@@ -150,13 +153,14 @@ class Model:
         kind = Targets.find_kind(values["targets_kind"])
         config = kind.config_class.from_params(values["params"], kind.named_losses)
         network = config.network(values["row_shape"], values["n_outputs"])
+        layout = network.with_dropout(config.dropout_rates).layout
         out_of_fold = values["out_of_fold"]
         model = cls(
             params=values["params"],
             config=config,
             network=network,
             targets=kind.from_dict(config, values["targets"]),
-            state=TrainState.from_arrays(values["state"], network.layout),
+            state=TrainState.from_arrays(values["state"], layout),
             row_shape=values["row_shape"],
             feature_names=values["feature_names"],
             out_of_fold=None if out_of_fold is None else OutOfFoldPredictions(*out_of_fold),

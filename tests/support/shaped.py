@@ -1,9 +1,40 @@
-"""Networks of layers for images and sequences, for the tests of these layers."""
+"""Layers for images and sequences, and networks of them, for the tests of layers."""
 
 import numpy as np
 
+from skbackprop.layers import (
+    GRU,
+    LSTM,
+    AveragePool1D,
+    AveragePool2D,
+    BatchNormalization,
+    Bidirectional,
+    Conv1D,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Embedding,
+    GlobalAveragePool1D,
+    GlobalAveragePool2D,
+    GlobalMaxPool1D,
+    GlobalMaxPool2D,
+    LayerNormalization,
+    MaxPool1D,
+    MaxPool2D,
+    MultiHeadAttention,
+    Permute,
+    PositionalEncoding,
+    RandomFlip,
+    RandomTranslation2D,
+    Residual,
+    SimpleRNN,
+    TransformerBlock,
+    UpSampling2D,
+)
 from skbackprop.layers.base import FROZEN, expand_layers
-from skbackprop.layers.reshaping import Flatten
+from skbackprop.layers.reshaping import CropOrPad, Flatten
 from skbackprop.nn.network import BoundNetwork, Network, dense_layers
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
 from skbackprop.testing import check_gradient
@@ -13,6 +44,60 @@ from .stacks import LOSSES, batch_gradient, some_table
 
 LOSS = LOSSES["squared_error-identity"]
 N_TARGETS = 2
+
+# Layers with the shape of their rows. "nan" or "tokens" says what ends in padding.
+SHAPED_LAYERS = {
+    "Conv1D": ((7, 2), (Conv1D(3, 3, 2, "same", 2, "tanh"), Conv1D(2, 2)), None),
+    "Conv1D, padded": ((7, 2), (Conv1D(3, 3, 2, "same"), Conv1D(2, 2, padding="causal")), "nan"),
+    "Conv1D of one channel": ((14,), (Conv1D(1, 3, dilation=2, use_bias=False),), None),
+    "Conv2D": ((4, 4), (Conv2D(3, 2, activation="relu"), Conv2D(2, 3, 2, "same")), None),
+    "Conv2D of one pixel": ((2, 3, 2), (Conv2D(1, 1), Conv2D(3, (2, 1))), None),
+    "GRU, padded": ((7, 2), (GRU(3),), "nan"),
+    "GRU of one channel": ((14,), (GRU(1, return_sequences=True), GRU(2)), None),
+    "LSTM, padded": ((7, 2), (LSTM(2, return_sequences=True), LSTM(3)), "nan"),
+    "SimpleRNN": ((7, 2), (SimpleRNN(3),), None),
+    "Bidirectional, padded": (
+        (7, 2),
+        (Bidirectional(LSTM(2, return_sequences=True)), Bidirectional(SimpleRNN(2, "silu"))),
+        "nan",
+    ),
+    "Embedding and GRU": ((7,), (Embedding(5, 3), GRU(2)), "tokens"),
+    "Conv2DTranspose": ((3, 2, 2), (Conv2DTranspose(2, 3, 2), Conv2DTranspose(1, (1, 9))), None),
+    "MaxPool1D, padded": (
+        (9, 2),
+        (MaxPool1D(2, padding="same"), AveragePool1D(3, 1, "same")),
+        "nan",
+    ),
+    "MaxPool2D": ((4, 6, 2), (MaxPool2D((2, 3)), MaxPool2D(2, 1, "same")), None),
+    "AveragePool2D": ((5, 4), (Dense(2), AveragePool2D(2, padding="same")), None),
+    "GlobalMaxPool1D, padded": ((7, 2), (GlobalMaxPool1D(),), "nan"),
+    "GlobalAveragePool1D, padded": ((7, 2), (Dense(3), GlobalAveragePool1D()), "nan"),
+    "global pooling of images": ((3, 4, 2), (Dense(3), GlobalMaxPool2D()), None),
+    "Permute": ((3, 4, 2), (Permute((2, 3, 1)), GlobalAveragePool2D()), None),
+    "Residual": ((5, 3), (Residual([LayerNormalization(), Residual(Dense(3, "silu"))]),), None),
+    "Residual, padded": ((5, 3), (Residual(MultiHeadAttention(1)), Residual(Dense(3))), "nan"),
+    "Residual and dropout": ((4, 2), (Conv1D(3, 2), Residual([Dropout(0.2), Dense(3)])), None),
+    "RandomFlip": ((2, 3, 2), (RandomFlip(), Conv2D(3, 2), RandomFlip("horizontal")), None),
+    "RandomTranslation2D": ((3, 4), (Conv2D(2, 2), RandomTranslation2D(0.6), Conv2D(2, 1)), None),
+    "DepthwiseConv2D": ((4, 3, 2), (DepthwiseConv2D(2, 2, "same"), DepthwiseConv2D((1, 2))), None),
+    "UpSampling2D": ((2, 3), (UpSampling2D((1, 2)), Conv2D(2, 2)), None),
+    "CropOrPad": ((3, 4), (Conv2D(2, 1), CropOrPad((5, 3))), None),
+    "CropOrPad at both ends": ((2, 3, 2), (CropOrPad((4, 4)), Conv2D(2, 2, 3)), None),
+    "Embedding": ((7,), (Embedding(5, 3), Conv1D(2, 2, padding="same")), "tokens"),
+    "PositionalEncoding": ((4, 3), (PositionalEncoding(), Conv1D(2, 2, padding="same")), "nan"),
+    "trained PositionalEncoding": (
+        *((7,), (Embedding(5, 3), PositionalEncoding(trained=True), Dense(2)), "tokens"),
+    ),
+    "MultiHeadAttention": ((5, 4), (MultiHeadAttention(2),), None),
+    "MultiHeadAttention, padded": ((5, 4), (MultiHeadAttention(2), MultiHeadAttention(4)), "nan"),
+    "causal MultiHeadAttention": ((5, 3), (MultiHeadAttention(2, 2, is_causal=True),), "nan"),
+    "MultiHeadAttention of one step": ((1, 3), (MultiHeadAttention(1, 1),), None),
+    "TransformerBlock": (
+        *((6,), (Embedding(5, 4), PositionalEncoding(), TransformerBlock(2, 6)), "tokens"),
+    ),
+    "BatchNormalization, padded": ((6, 3), (Dense(3), BatchNormalization(), GRU(2)), "nan"),
+    "TransformerBlock, padded": ((6, 4), (TransformerBlock(1, 5, "relu", key_size=3),), "nan"),
+}
 
 
 def shaped_network(input_shape, layers):
