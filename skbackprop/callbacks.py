@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from inspect import signature
@@ -18,6 +18,7 @@ import numpy as np
 from sklearn.utils import check_scalar
 
 from .estimators.base import BaseNeuralNetwork
+from .nn.history import History
 from .training.diagnostics import warn
 from .utils.validation import require_extra
 
@@ -292,7 +293,7 @@ def _make_records(context: Any, fitted_estimator: Any) -> list[dict[str, Any]]:
         "estimator": context.estimator_name,
     }
     lines = []
-    for i, (records, best) in enumerate(
+    for i, (history, best) in enumerate(
         zip(state.history, np.atleast_1d(fitted_estimator.best_iter_).tolist(), strict=True)
     ):
         epoch = int(state.epoch[i, 0])
@@ -300,7 +301,7 @@ def _make_records(context: Any, fitted_estimator: Any) -> list[dict[str, Any]]:
         if epoch and (config.is_lbfgs or epoch == context.task_id + 1):
             line = common_fields | {"member": i, "epoch": epoch}
             for name in ("loss", "validation_loss", "validation_score"):
-                line[name] = records[-1].get(name)
+                line[name] = history.last.get(name)
             lines.append(line | {"best_epoch": best if state.best else None})
     return lines
 
@@ -422,9 +423,9 @@ class OptunaPruningCallback(TrainingCallback):
         if self.trial.should_prune():
             raise _import_optuna().TrialPruned(f"{self.monitor} after epoch {epoch}")
 
-    def _mean_last_value(self, history: list[list[dict[str, Any]]]) -> float:
+    def _mean_last_value(self, histories: Sequence[History]) -> float:
         """Return the mean of the last value of each member, also of members that have stopped."""
-        last = [records[-1] for records in history]
+        last = [history.last for history in histories]
         if not all(self.monitor in record for record in last):
             raise ValueError(
                 f"monitor={self.monitor!r} needs validation rows, but no rows are held out. Set "

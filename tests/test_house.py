@@ -353,7 +353,6 @@ EXCEPTIONS = {
     "training.config.Config.from_params": "its steps share many values",
     "training.epochs.end_epoch": "its steps share many values",
     "training.lbfgs.train_by_lbfgs": "its steps share many values",
-    "training.model.describe_training": "its steps share many values",
     "training.train.train": "its steps share many values",
     "utils.configurable.is_equal": "its steps share many values",
 }

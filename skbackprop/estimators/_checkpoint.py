@@ -38,7 +38,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         draft.unlink(missing_ok=True)
 
 
-_FORMAT = "skbackprop checkpoint, version 3"
+_FORMAT = "skbackprop checkpoint, version 4"
 
 # Parameters that may change when training is resumed: the length of training and the output. The
 # random state is part of the checkpoint.

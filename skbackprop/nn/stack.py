@@ -390,8 +390,8 @@ class BaseStack(ABC):
         for copy, array in zip(self._saved_arrays, self._arrays, strict=True):
             array[...] = copy
         state = self.state
-        for records, n_records in zip(state.history, self._n_records, strict=True):
-            del records[n_records:]
+        for history, n_records in zip(state.history, self._n_records, strict=True):
+            history.truncate(n_records)
         state.best, state.stop_reason = self._best, list(self._reasons)
         if self._rng_states is not None:
             for copy, (_, rng) in zip(self._rng_states, self._orders, strict=False):

@@ -19,11 +19,12 @@ from ..utils.arrays import (
     IndexArray,
     iter_column_blocks,
 )
+from .history import History
 from .parameters import ParameterLayout, Parameters
 
 # The names of the fields by type. Each field has a row or an item for every member.
 _DICTS = ("optimizer", "schedule", "average", "plateau", "best")
-_ARRAYS = ("n_samples_seen", "epoch", "loss", "temperature")
+_ARRAYS = ("n_samples_seen", "epoch", "loss", "best_loss", "temperature")
 _BIT_GENERATORS = {"MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"}  # files may name these
 _LISTS = ("orders", "held_out", "rngs", "layer_rngs", "history", "stop_reason")
 
@@ -49,6 +50,9 @@ class TrainState:
         The number of epochs, or of iterations of L-BFGS, since the start of this fit.
     loss : array of shape (n_estimators, 1)
         The training loss of the last epoch; infinite before the first.
+    best_loss : array of shape (n_estimators, 1)
+        The lowest training loss of an epoch since the start of the last `fit`, in calls of
+        `partial_fit` as well; infinite before the first.
     temperature : array of shape (n_estimators, 1)
         The divisor of raw predictions, after calibration. Training ignores it.
     orders : list of IndexArray or None
@@ -61,9 +65,8 @@ class TrainState:
         The random state that shuffles each order, shared like the order; None for no shuffling.
     layer_rngs : list of Generator or None
         The random generator of each member's stochastic layers; None if there are none.
-    history : list of list of dict
-        A record of each epoch, of this fit and of those that it continues: "epoch", "loss", and
-        with validation rows "validation_loss" and "validation_score".
+    history : list of History
+        The records of each member's epochs, of this fit and of those that it continues.
     stop_reason : list of str
         Why the training of each member has ended: "converged", "unconverged", "time_limit",
         "stopped", "interrupted" or "diverged". Empty while it goes on.
@@ -78,12 +81,13 @@ class TrainState:
     n_samples_seen: Array
     epoch: Array
     loss: Array
+    best_loss: Array
     temperature: Array
     orders: list[IndexArray | None]
     held_out: list[IndexArray | None]
     rngs: list[np.random.RandomState | None]
     layer_rngs: list[np.random.Generator | None]
-    history: list[list[dict[str, Any]]]
+    history: list[History]
     stop_reason: list[str]
 
     @classmethod
@@ -100,12 +104,13 @@ class TrainState:
             n_samples_seen=np.zeros((n, 1), dtype=int),
             epoch=np.zeros((n, 1), dtype=int),
             loss=np.full((n, 1), np.inf),
+            best_loss=np.full((n, 1), np.inf),
             temperature=np.ones((n, 1)),
             orders=[None] * n,
             held_out=[None] * n,
             rngs=[None] * n,
             layer_rngs=[None] * n,
-            history=[[] for _ in range(n)],
+            history=[History() for _ in range(n)],
             stop_reason=[""] * n,
         )
         return replace(state, **values) if values else state
@@ -154,7 +159,7 @@ class TrainState:
         """Return a copy that shares nothing but the random states."""
         state = self._map(self.parameters.copy(), lambda array: array.copy(), list)
         state.orders = copy.deepcopy(self.orders)  # members that share an order share its copy
-        state.history = [list(records) for records in self.history]
+        state.history = [history.copy() for history in self.history]
         return state
 
     def share(self) -> Self:
@@ -204,7 +209,7 @@ class TrainState:
         """
         temperature = np.ones_like(self.temperature)
         if only_predicts:
-            names = "n_samples_seen", "epoch", "loss", "history", "stop_reason"
+            names = "n_samples_seen", "epoch", "loss", "best_loss", "history", "stop_reason"
             values = {name: getattr(self, name) for name in names}
             best = {name: self.best[name] for name in ("score", "epoch") if name in self.best}
             return self.initial(parameters, **values, best=best, temperature=temperature)
@@ -235,7 +240,14 @@ class TrainState:
     def changed_arrays(self) -> list[Array]:
         """Return all arrays that an epoch changes, with a row for each member."""
         counts = *self.schedule.values(), *self.plateau.values()
-        return [*self.trained_arrays(), *counts, self.n_samples_seen, self.epoch, self.loss]
+        return [
+            *self.trained_arrays(),
+            *counts,
+            self.n_samples_seen,
+            self.epoch,
+            self.loss,
+            self.best_loss,
+        ]
 
     def is_finite(self) -> Array:
         """Return whether all trained arrays of each member are finite."""
@@ -352,9 +364,10 @@ class TrainState:
         }
         arrays |= {name: getattr(self, name) for name in _ARRAYS}
         arrays["stop_reason"] = np.array(self.stop_reason)
-        arrays["history"] = np.array([json.dumps(records).encode() for records in self.history])
         for name in ("rngs", "layer_rngs"):
             arrays[name] = np.array(list(map(dump_random_state, getattr(self, name))))
+        for i, history in enumerate(self.history):
+            arrays[f"history/{i}"] = history.to_array()
         for name in ("orders", "held_out"):
             for i, item in enumerate(getattr(self, name)):
                 if item is not None:
@@ -386,7 +399,7 @@ class TrainState:
         return cls(
             Parameters(theta, dicts["buffers"], layout),
             **values,
-            history=[json.loads(text) for text in arrays["history"].tolist()],
+            history=[History.from_array(arrays[f"history/{i}"]) for i in range(len(theta))],
             stop_reason=arrays["stop_reason"].tolist(),
         )
 

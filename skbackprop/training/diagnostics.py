@@ -74,10 +74,9 @@ def _get_best_epoch(state: TrainState, i: int) -> int:
 def _describe_scores(problem: Problem, model: Model, i: int) -> str:
     """Return the warning that no epoch of a network has a finite score; empty if one has."""
     state = model.state
-    n_iter = int(state.epoch[i, 0])
-    records = state.history[i][-n_iter:] if n_iter else []
-    is_scored = any("validation_score" in record for record in records)
-    if not (state.best and is_scored) or _get_best_epoch(state, i):
+    if not state.best or _get_best_epoch(state, i):
+        return ""
+    if not (state.epoch[i, 0] and "validation_score" in state.history[i].last):
         return ""
     return (
         "No epoch has a finite validation score, so the weights of the last epoch are kept. "
@@ -152,11 +151,12 @@ def _describe_constant_score(problem: Problem, model: Model, i: int) -> str:
     if rule is None or model.state.plateau["count"][i, 0] <= patience:
         return ""
     n_iter = int(model.state.epoch[i, 0])
-    scores = {record.get("validation_score") for record in model.state.history[i][-n_iter:]}
+    scores = model.state.history[i].curve("validation_score", n_iter)
     best_score = 0.0 if _is_negated_loss(rule.scoring) else 1.0
-    if len(scores) > 1 or scores <= {None, best_score} or _is_constant(problem.rows):
+    if not len(scores) or scores[0] == best_score or (scores != scores[0]).any():
         return ""
-    (score,) = scores
+    if _is_constant(problem.rows):
+        return ""
     advice = f"increase n_iter_no_change (now {rule.n_iter_no_change:g})"
     if rule.scoring != "loss":
         is_class = isinstance(problem.targets, ClassTargets)
@@ -164,10 +164,10 @@ def _describe_constant_score(problem: Problem, model: Model, i: int) -> str:
         advice = (
             f"set scoring of EarlyStopping to {scorers}, which small changes count in, or {advice}"
         )
+    name = _name_score(rule.scoring, problem.targets)
     return (
-        f"Early stopping ended training although the validation score was {score:g} in each of the "
-        f"{n_iter} epochs ({_name_score(rule.scoring, problem.targets)}), so it could not show "
-        f"progress. To train on, {advice}."
+        f"Early stopping ended training although the validation score was {scores[0]:g} in each of "
+        f"the {n_iter} epochs ({name}), so it could not show progress. To train on, {advice}."
     )
 
 

@@ -237,6 +237,7 @@ def _record(
     """Count and record an epoch; return the scores, NaN without one, and whether there are any."""
     state.epoch[active] += 1
     state.loss[active, 0] = losses[active]
+    state.best_loss[active, 0] = np.fmin(state.best_loss[active, 0], losses[active])
     scores = np.full((len(state), 1), np.nan)
     has_scores = False
     for i in active:
@@ -275,7 +276,7 @@ def _find_stalled(stack: BaseStack, objective: Array, scores: Array) -> Array:
 def print_epoch(state: TrainState, number: int) -> None:
     """Print the loss and the score of the last epoch, averaged over the networks."""
     pairs = zip(state.history, state.stop_reason, strict=True)
-    last_records = [records[-1] for records, reason in pairs if reason != "diverged"]
+    last_records = [history.last for history, reason in pairs if reason != "diverged"]
     if not last_records:
         return
     means = {

@@ -102,8 +102,7 @@ class Model:
 
     def summarize(self) -> Self:
         """Return the model with the results of its last training."""
-        last_best_loss = self.results.get("best_loss_")
-        summary = describe_training(self.state, self.config, self.is_incremental, last_best_loss)
+        summary = describe_training(self.state, self.config, self.is_incremental)
         return replace(self, results={**self.results, **summary})
 
     def reuse_predictor(self, last: Model) -> None:
@@ -114,17 +113,12 @@ class Model:
     def member(self, i: int, params: dict[str, Any]) -> Self:
         """Return one of several networks, which shares its weights, as a model of its own."""
         members = slice(i, i + 1)
-        best_loss = self.results.get("best_loss_")
         member = replace(
             self,
             params=params,
             config=replace(self.config, n_estimators=1),
             state=self.state.take(members),
             out_of_fold=None,
-            results={
-                **self.results,
-                "best_loss_": None if best_loss is None else best_loss[i],
-            },
         )
         parameters = self.parameters.members(members)
         return member.with_parameters(parameters, only_predicts=True).summarize()
@@ -174,25 +168,16 @@ class Model:
         return Model.from_dict, (self.to_dict(),)
 
 
-def describe_training(
-    state: TrainState, config: Config, is_incremental: bool, last_best_loss: Any
-) -> dict[str, Any]:
+def describe_training(state: TrainState, config: Config, is_incremental: bool) -> dict[str, Any]:
     """Return the fitted attributes about the last training, per member if there are several.
 
     After `partial_fit`, the best loss is the lowest of all its calls and of the fit before them.
     """
     n = len(state)
-    last_best = np.full(n, np.inf) if last_best_loss is None else np.ravel(last_best_loss)
     members: list[dict[str, Any]] = []
     for i in range(n):
         epoch = int(state.epoch[i, 0])
         n_iter = min(epoch, 1) if is_incremental else epoch
-        losses = [record["loss"] for record in state.history[i][-n_iter:]] if n_iter else []
-        if is_incremental:
-            losses.append(last_best[i])
-        best_loss = None
-        if config.early_stopping is None:
-            best_loss = np.float64(min(losses, default=np.inf))
         best_epoch = int(state.best["epoch"][i, 0]) if state.best else 0
         best_score = float(state.best["score"][i, 0]) if best_epoch else math.nan
         members.append(
@@ -201,7 +186,7 @@ def describe_training(
                 "converged_": state.stop_reason[i] == "converged",
                 "t_": int(state.n_samples_seen[i, 0]),
                 "loss_": np.float64(state.loss[i, 0]),
-                "best_loss_": best_loss,
+                "best_loss_": state.best_loss[i, 0] if config.early_stopping is None else None,
                 "best_validation_score_": best_score if state.best else None,
                 "best_iter_": best_epoch or n_iter,
             }
@@ -216,14 +201,14 @@ def _stack_values(values: Sequence[Any]) -> Any:
     return None if values[0] is None else np.array(values)
 
 
-def get_curve(state: TrainState, key: str) -> Any:
+def get_curve(state: TrainState, name: str) -> Any:
     """Return a curve over all fits, a list of curves of several members, or None.
 
-    The key is that of the records of epochs.
+    The name is that of a column of `History`.
     """
     # Losses are NumPy scalars, as in scikit-learn: they have methods such as round.
-    kind = float if key == "validation_score" else np.float64
-    curves = [[kind(record[key]) for record in items if key in record] for items in state.history]
-    if key == "validation_loss" and not any(curves):
+    arrays = [history.curve(name) for history in state.history]
+    if name == "validation_loss" and not any(map(len, arrays)):
         return None
+    curves = [array.tolist() if name == "validation_score" else list(array) for array in arrays]
     return curves[0] if len(curves) == 1 else curves

@@ -187,6 +187,7 @@ def _start_again(
     """Return a copy of a state that starts a new count of epochs, without calibration."""
     state = _fit_to_network(last_state.copy(), network, rngs)
     state.restart()
+    state.best_loss = np.full_like(state.best_loss, np.inf)
     state.temperature = np.ones_like(state.temperature)
     _init_optimization(state, config)
     return state

@@ -193,7 +193,7 @@ def _gather_members(problems: Sequence[Problem], models: Sequence[Model]) -> Mem
     state = TrainState.concat([model.state for model in models])
     if len(models) > 1:
         # Models with equal starts have one state. Orders that stacks cannot share are copied later.
-        state.history = [list(records) for records in state.history]
+        state.history = [history.copy() for history in state.history]
         state.layer_rngs = [copy.deepcopy(rng) for rng in state.layer_rngs]
     return Members(
         network=first.training_network,

@@ -305,7 +305,7 @@ def trained(members, n_epochs, *arguments, **options):
 
 def losses_of(state):
     """Return the losses of the epochs, a list for each member."""
-    return [[record["loss"] for record in records] for records in state.history]
+    return [history.curve("loss").tolist() for history in state.history]
 
 
 def peak_of_an_epoch(members, *arguments, **options):
