@@ -148,10 +148,13 @@ class FittedMixin(EstimatorMixin):
         return [name for name in names if hasattr(self, name)]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "_model":  # attributes that a user has set belong to the model before
-            for attribute in value.attributes:
-                self.__dict__.pop(attribute, None)
-            self.__dict__["_model"] = value
+        if name == "_model":
+            attributes = self.__dict__
+            # Attributes that a user has set belong to the model before.
+            for attribute in [key for key in attributes if key.endswith("_")]:
+                if attribute in value.attributes:
+                    del attributes[attribute]
+            attributes["_model"] = value
         elif name.endswith("_") and "_model" in vars(self) and self._find_array(name):
             arrays = self._get_arrays(name)
             if not isinstance(value, (list, tuple, np.ndarray)) or len(value) != len(arrays):
@@ -320,7 +323,8 @@ class FittedMixin(EstimatorMixin):
         predictions : array, CSR matrix or tuple of arrays
             The predictions of all rows.
         """
-        check_is_fitted(self)
+        if not self.__sklearn_is_fitted__():
+            check_is_fitted(self)  # it raises the error, and takes longer than a layer
         X = validate_input(self, X)
         predictor = self._model.predictor
         network = predictor.network

@@ -232,7 +232,15 @@ def _is_plain_input(estimator: Any, X: Any) -> bool:
         and X.ndim == 2
         and X.dtype.type in FLOATS
         and len(X) > 0
-        and X.shape[1] == estimator.n_features_in_
-        and getattr(estimator, "feature_names_in_", None) is None
+        and X.shape[1] == _get_attribute(estimator, "n_features_in_")
+        and _get_attribute(estimator, "feature_names_in_") is None
         and is_finite(X)
     )
+
+
+def _get_attribute(estimator: Any, name: str) -> Any:
+    """Return a fitted attribute or None, without `__getattr__`, which costs as much as a layer."""
+    attributes = vars(estimator)
+    if name in attributes or "_model" not in attributes:
+        return getattr(estimator, name, None)
+    return attributes["_model"].attributes.get(name)

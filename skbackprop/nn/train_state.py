@@ -296,7 +296,8 @@ class TrainState:
         """
         state = self
         if "theta" in self.best:
-            state = self.copy()
+            average = {name: array.copy() for name, array in self.average.items()}
+            state = replace(self, parameters=self.parameters.copy(), average=average)
             state.return_to_best()
         parameters = state.averaged_parameters().with_layout(layout)
         if (self.temperature == 1).all():

@@ -375,7 +375,12 @@ def _without_trainable(layers: Any) -> dict[str, Any]:
 
 
 def stack_configs(configs: Sequence[Config]) -> Config:
-    """Return the configuration of a stack, of configurations with one `stacking_key`."""
+    """Return the configuration of a stack, of configurations with one `stacking_key`.
+
+    It is the first one if all are the same object.
+    """
+    if all(config is configs[0] for config in configs):
+        return configs[0]
     values = {name: stack_settings([*map(attrgetter(name), configs)]) for name in _STACKED}
     return replace(configs[0], **values)
 

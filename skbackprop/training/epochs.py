@@ -135,7 +135,9 @@ def train_epochs(
         raise
 
 
-def train_next_epoch(stack: BaseStack, members: Members) -> None:
+def train_next_epoch(
+    stack: BaseStack, network: Network, validation: Sequence[Validation | None]
+) -> None:
     """Train the members of a stack for one epoch, which is undone if one of them diverges."""
     # Reading random states would take as long as a step on a few rows.
     stack.save(with_random_states=False)
@@ -143,7 +145,7 @@ def train_next_epoch(stack: BaseStack, members: Members) -> None:
         losses = stack.train_epoch(learning_rate(stack))
         is_finite = np.isfinite(losses) & stack.state.is_finite()
         if is_finite.all():
-            end_epoch(members.network, stack, members.validation, losses, is_only=True)
+            end_epoch(network, stack, validation, losses, is_only=True)
         else:
             stack.restore()
             stack.state.stop_reason = ["stopped" if flag else "diverged" for flag in is_finite]
@@ -235,9 +237,11 @@ def _record(
     state: TrainState, active: Sequence[int], losses: Array, results: Sequence[dict[str, Any]]
 ) -> tuple[Array, bool]:
     """Count and record an epoch; return the scores, NaN without one, and whether there are any."""
-    state.epoch[active] += 1
-    state.loss[active, 0] = losses[active]
-    state.best_loss[active, 0] = np.fmin(state.best_loss[active, 0], losses[active])
+    # Slices are faster than index arrays, and an epoch may be short.
+    index: Any = slice(None) if len(active) == len(state) else active
+    state.epoch[index] += 1
+    state.loss[index, 0] = losses[index]
+    state.best_loss[index, 0] = np.fmin(state.best_loss[index, 0], losses[index])
     scores = np.full((len(state), 1), np.nan)
     has_scores = False
     for i in active:

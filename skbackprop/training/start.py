@@ -14,7 +14,6 @@ from ..early_stopping import EarlyStopping
 from ..layers.dense import dropout_rng
 from ..nn.network import Network
 from ..nn.rows import Rows
-from ..nn.stack import BaseStack
 from ..nn.train_state import TrainState
 from ..optimizers import Optimizer
 from ..utils.arrays import Array, ArrayDict, IndexArray
@@ -97,12 +96,14 @@ def start_model(problem: Problem, config: Config, params: dict[str, Any], start:
         too small, or the solver cannot train the network.
     """
     network = _make_network(problem, config, start)
+    if isinstance(start, Next) and _has_stack_for(start.model, problem, config):
+        start.model.state.stop_reason = [""] * len(start.model.state)
+        return start.model
     rngs = _make_rngs(config, params, start)
     training_network = network.with_dropout(config.dropout_rates)
     dtype = _check_training(training_network, problem.rows, config)
     fold_rng = _spawn_fold_rng(rngs) if problem.draws_folds else None
     results: Mapping[str, Any] = {}
-    stack: BaseStack | None = None
     match start:
         case Fresh():
             state = _init_state(training_network, config, dtype, rngs)
@@ -111,12 +112,7 @@ def start_model(problem: Problem, config: Config, params: dict[str, Any], start:
             state = _start_again(last.state, training_network, config, rngs)
         case Next(last):
             results = last.results
-            stack = last.stack if last.config is config else None
-            if stack is None:
-                state = _continue(last, training_network, config, rngs)
-            else:
-                state = last.state
-                state.stop_reason = [""] * len(state)
+            state = _continue(last, training_network, config, rngs)
     _divide_rows(state, problem, config, fold_rng)
     return Model(
         params,
@@ -127,7 +123,20 @@ def start_model(problem: Problem, config: Config, params: dict[str, Any], start:
         problem.row_shape,
         problem.feature_names,
         results=results,
-        stack=stack,
+    )
+
+
+def _has_stack_for(model: Model, problem: Problem, config: Config) -> bool:
+    """Return whether a model has a stack for a configuration, which is given the next rows.
+
+    What it takes to train the model has then been checked, and is made.
+    """
+    stack = model.stack
+    return (
+        stack is not None
+        and model.config is config
+        and problem.hold_out is None
+        and stack.set_rows([problem.rows] * len(model.state))
     )
 
 
@@ -196,7 +205,7 @@ def _start_again(
 def _continue(
     last: Model, network: Network, config: Config, rngs: Sequence[np.random.RandomState]
 ) -> TrainState:
-    """Return the state of a model that no stack is bound to, for a call of `partial_fit`.
+    """Return the state of a model for a call of `partial_fit` that needs another stack.
 
     It shares the arrays of the model, so the arrays that a user holds are trained as well.
     """

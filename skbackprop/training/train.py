@@ -6,13 +6,14 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from itertools import repeat
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..nn.network import Network
 from ..nn.rows import Rows
 from ..nn.train_state import TrainState
 from ..utils.configurable import is_equal
@@ -142,18 +143,20 @@ def train_next(problem: Problem, model: Model, make_stack: MakeStack | None = No
     config = model.config
     is_scored = problem.validation_rows is not None and config.early_stopping is not None
     config = config.without_time_limit if is_scored else config.without_stopping_criteria
+    if model.stack is not None and model.stack.config is config:
+        # `start_model` has given it the rows.
+        network = model.training_network
+        with _limit_blas(network, config, problem.rows, problem.rows.n_rows):
+            train_next_epoch(model.stack, network, problem.make_validation(model))
+        return model
     members = replace(_gather_members([problem], [model]), config=config)
     configs = [config] * len(model.state)
     parts = _divide_into_stacks(members, configs, is_single=make_stack is not None)
-    stack = model.stack
-    is_bound = stack is not None and len(parts) == 1 and stack.config is parts[0].config
-    if stack is not None and is_bound and stack.set_rows(parts[0].rows):
-        stacks = [stack]
-    else:
-        bind = Members.bind if make_stack is None else make_stack
-        stacks = [bind(part) for part in parts]
+    bind = Members.bind if make_stack is None else make_stack
+    stacks = [bind(part) for part in parts]
     with _run_in_threads(members, min(len(parts), n_blas_threads())) as map_stacks:
-        list(map_stacks(train_next_epoch, stacks, parts))
+        networks = repeat(members.network)
+        list(map_stacks(train_next_epoch, stacks, networks, [part.validation for part in parts]))
     state = join_states([(part.numbers, part.state) for part in parts])
     stack = stacks[0] if len(stacks) == 1 else None
     return replace(model, state=state, is_incremental=True, stack=stack)
@@ -227,7 +230,7 @@ def _divide_into_stacks(
     for part in parts:
         index = part.tolist()
         part_configs = [configs[i] for i in index]
-        config = part_configs[0] if len(index) == 1 else stack_configs(part_configs)
+        config = stack_configs(part_configs)
         if index == list(range(n)):
             stack = replace(members, config=config)
         else:
@@ -260,20 +263,26 @@ def _count_rows(members: Members) -> list[int]:
 @contextmanager
 def _run_in_threads(members: Members, n_threads: int) -> Iterator[Callable[..., Any]]:
     """Context with a function like `map`, in which BLAS takes the threads that are left."""
-    network = members.network
-    config = members.config
-    n_at_once = compute_rows_at_once(network, config, members.rows[0], max(_count_rows(members)))
-    with limit_blas(
-        n_at_once * network.max_matmul_size,
-        is_lbfgs=config.is_lbfgs,
-        n_side_by_side=n_threads,
-        divides_rows=network.divides_rows,
-    ):
+    n_rows = max(_count_rows(members))
+    with _limit_blas(members.network, members.config, members.rows[0], n_rows, n_threads):
         if n_threads == 1:
             yield map
         else:
             with ThreadPoolExecutor(n_threads) as pool:
                 yield pool.map
+
+
+def _limit_blas(
+    network: Network, config: Config, rows: Rows, n_rows: int, n_threads: int = 1
+) -> AbstractContextManager[None]:
+    """Return a context for training on `n_rows` of the rows, in some threads of Python."""
+    n_at_once = compute_rows_at_once(network, config, rows, n_rows)
+    return limit_blas(
+        n_at_once * network.max_matmul_size,
+        is_lbfgs=config.is_lbfgs,
+        n_side_by_side=n_threads,
+        divides_rows=network.divides_rows,
+    )
 
 
 def _share_orders(rows: Sequence[Rows], state: TrainState, used_rngs: set[int]) -> None:

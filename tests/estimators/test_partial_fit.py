@@ -11,6 +11,7 @@ import pytest
 from scipy import sparse
 
 from skbackprop import BackpropRegressor, EarlyStopping
+from skbackprop.nn.history import History
 from support import BOTH, classes_for, data_for, few_epochs, pickled, quick, same_values
 
 pytestmark = few_epochs
@@ -109,3 +110,37 @@ def test_failed_calls_change_nothing(estimator_class, case):
         EVENTS[event](model, X, y)
         assert_same(model, spared)
     assert_same(model.partial_fit(X, y), spared.partial_fit(X, y))
+
+
+# ---------------------------------------------------------------------- what a call costs
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@BOTH
+def test_calls_read_nothing_of_the_calls_before_them(estimator_class, settings, monkeypatch):
+    """So a call costs the same however many there were."""
+    model, (X, y) = first_call(estimator_class, **settings)
+    options = {"X_val": X, "y_val": y} if "early_stopping" in settings else {}
+
+    def refuse(*arguments):
+        raise AssertionError("a call has read the history")
+
+    for name in ("copy", "curve", "to_array"):
+        monkeypatch.setattr(History, name, refuse)
+    for _ in range(3):
+        model.partial_fit(X, y, **options)
+    monkeypatch.undo()
+    assert np.shape(model.loss_curve_)[-1] == 4
+
+
+@pytest.mark.parametrize("n_estimators", [1, 2])
+@BOTH
+def test_what_is_made_for_a_call_serves_the_next_ones(estimator_class, n_estimators):
+    model, (X, y) = first_call(estimator_class, n_estimators=n_estimators)
+    stack = model._model.stack
+    assert model.partial_fit(X[::-1].copy(), y[::-1].copy())._model.stack is stack
+    assert model.partial_fit(X[:9], y[:9])._model.stack is not stack
+    stack = model._model.stack
+    assert model.partial_fit(X[9:18], y[9:18])._model.stack is stack
+    model.set_params(learning_rate_init=0.1).partial_fit(X[:9], y[:9])
+    assert model._model.stack is not stack
