@@ -7,6 +7,7 @@ from benchmarks import (
     export,
     fine_tuning,
     goal,
+    growth,
     halving,
     images,
     imports,
@@ -31,6 +32,7 @@ if __name__ == "__main__":
     quality = (ensembles, regularization, fine_tuning, intervals, calibration, monotone)
     for benchmark in (
         speed,
+        growth,
         layers,
         goal,
         images,
