@@ -314,10 +314,10 @@ class DaskBackpropClassifier(DaskNetworkMixin, BackpropClassifier):
     Methods and attributes are those of `BackpropClassifier`. X, y and weights are Dask arrays or
     frames with the same blocks of rows. Each worker makes steps on its own rows, and then the
     weights are averaged, so that the rows are never collected in one place. Predictions for Dask
-    input are lazy Dask arrays, block by block. L-BFGS is not available. Early stopping needs
-    `X_val` and `y_val`, Dask collections or arrays that are loaded into this process, because no
-    rows of X are held out. If the scheduler, all workers or some rows are lost, `fit` keeps the
-    last complete epoch, and raises a `ClusterLostError`.
+    input are lazy Dask arrays, block by block. L-BFGS is not available, and `n_jobs` is ignored.
+    Early stopping needs `X_val` and `y_val`, Dask collections or arrays that are loaded into this
+    process, because no rows of X are held out. If the scheduler, all workers or some rows are lost,
+    `fit` keeps the last complete epoch, and raises a `ClusterLostError`.
 
     Parameters
     ----------
@@ -377,11 +377,11 @@ class DaskBackpropRegressor(DaskNetworkMixin, BackpropRegressor):
     Methods and attributes are those of `BackpropRegressor`. X, y and weights are Dask arrays or
     frames with the same blocks of rows. Each worker makes steps on its own rows, and then the
     weights are averaged, so that the rows are never collected in one place. Predictions for Dask
-    input are lazy Dask arrays, block by block. L-BFGS is not available. Early stopping needs
-    `X_val` and `y_val`, Dask collections or arrays that are loaded into this process, because no
-    rows of X are held out. If the scheduler, all workers or some rows are lost, `fit` keeps the
-    last complete epoch, and raises a `ClusterLostError`. With `scale_target` the mean and scale of
-    a sample of y are used.
+    input are lazy Dask arrays, block by block. L-BFGS is not available, and `n_jobs` is ignored.
+    Early stopping needs `X_val` and `y_val`, Dask collections or arrays that are loaded into this
+    process, because no rows of X are held out. If the scheduler, all workers or some rows are lost,
+    `fit` keeps the last complete epoch, and raises a `ClusterLostError`. With `scale_target` the
+    mean and scale of a sample of y are used.
 
     Parameters
     ----------

@@ -264,7 +264,7 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
     weights, categories and their target statistics are those of all rows. Everything else is fitted
     to a random sample of at most 65,536 rows (fewer above 32 columns, but at least 8,192), which is
     sent to the client. From a smaller table, all rows are used. There is no boosting: `blend` must
-    be None or "auto". Checkpoints and groups are not available.
+    be None or "auto". Checkpoints and groups are not available, and `n_jobs` is ignored.
 
     X, y and weights are Dask arrays or frames with the same blocks of rows; those of `X_val` may be
     in this process. Predictions and sets for Dask input are lazy Dask arrays, block by block. The
@@ -319,8 +319,8 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
     target statistics, and the range of y, are those of all rows. Everything else is fitted to a
     random sample of at most 65,536 rows (fewer above 32 columns, but at least 8,192), which is sent
     to the client. From a smaller table, all rows are used. There is no boosting: `blend` must be
-    None or "auto". Checkpoints and groups are not available. Of several targets, each row must have
-    all.
+    None or "auto". Checkpoints and groups are not available, and `n_jobs` is ignored. Of several
+    targets, each row must have all.
 
     X, y and weights are Dask arrays or frames with the same blocks of rows; those of `X_val` may be
     in this process. Predictions and intervals for Dask input are lazy Dask arrays, block by block.

@@ -40,11 +40,11 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 _FORMAT = "skbackprop checkpoint, version 4"
 
-# Parameters that may change when training is resumed: the length of training and the output. The
-# random state is part of the checkpoint.
+# Parameters that may change when training is resumed: the length of training, the output and the
+# processes. The random state is part of the checkpoint.
 _OMIT = {
     *("max_iter", "tol", "n_iter_no_change", "time_limit", "verbose", "warm_start"),
-    "random_state",
+    *("n_jobs", "random_state"),
 }
 
 # The number of rows that the checksum of data is computed from.
@@ -174,8 +174,5 @@ def resume_model(model: Model, arrays: ArrayDict, path: Any) -> Model:
         )
     pairs = zip(state.stop_reason, is_over, strict=True)
     state.stop_reason = [reason if flag else "" for reason, flag in pairs]
-    for rng, saved_rng in zip(model.state.rngs, state.rngs, strict=True):
-        if rng is not None and saved_rng is not None:
-            rng.set_state(saved_rng.get_state(legacy=False))
-    state.rngs = model.state.rngs
+    state.continue_random_states(model.state.rngs)
     return replace(model, state=state)

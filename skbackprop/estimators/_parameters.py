@@ -137,6 +137,7 @@ class ClassifierParameters(NetworkParameters):
         "loss": [StrOptions(set(CLASSIFIER_LOSSES)), ClassifierLoss],
         "normalization": [StrOptions(set(NORMALIZATIONS)), Normalization, None],
         "n_estimators": [COUNT],
+        "n_jobs": [Integral, None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "label_smoothing": [BELOW_ONE],
     }
@@ -147,6 +148,7 @@ class ClassifierParameters(NetworkParameters):
     loss: ClassifierLossName | ClassifierLoss = "log_loss"
     normalization: NormalizationName | Normalization | None = None
     n_estimators: int = 1
+    n_jobs: int | None = None
     class_weight: ClassWeight | None = None
     label_smoothing: float = 0.0
 
@@ -161,6 +163,7 @@ class RegressorParameters(NetworkParameters):
         "loss": [StrOptions(set(REGRESSOR_LOSSES)), Loss],
         "normalization": [StrOptions(set(NORMALIZATIONS)), Normalization, None],
         "n_estimators": [COUNT],
+        "n_jobs": [Integral, None],
         "scale_target": ["boolean"],
     }
 
@@ -170,6 +173,7 @@ class RegressorParameters(NetworkParameters):
     loss: RegressorLossName | Loss = "squared_error"
     normalization: NormalizationName | Normalization | None = None
     n_estimators: int = 1
+    n_jobs: int | None = None
     scale_target: bool = False
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import get_scorer, get_scorer_names
@@ -29,6 +30,7 @@ from ..training.config import Config, is_lbfgs
 from ..training.diagnostics import collect_warnings, warn
 from ..training.model import Model
 from ..training.problem import Problem
+from ..training.processes import train_in_processes
 from ..training.start import Fresh, Next, Start, Warm, start_model
 from ..training.targets import Targets
 from ..training.train import OnEpoch, TrainingInterrupted, finish_model, train, train_next
@@ -172,7 +174,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             model = resume_model(model, arrays, resume_from)
         self._check_batch_size(problem, model)
         hook = None
-        if "_skl_callbacks" in vars(self):
+        if vars(self).get("_skl_callbacks"):
             hook = CallbackHook(self, problem, model, arguments)
         return self._train_and_set(problem, model, hook, began)
 
@@ -412,7 +414,15 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
     def _train(
         self, problem: Problem, model: Model, on_epoch: OnEpoch | None, began: float
     ) -> Model:
-        """Return the model after training; parameters are as in `train`."""
+        """Return the model after training; parameters are as in `train`.
+
+        Whoever watches epochs, as callbacks do, watches them in this process.
+        """
+        if on_epoch is None and not model.config.verbose:
+            # An autoencoder is a single network.
+            n_jobs = min(effective_n_jobs(getattr(self, "n_jobs", None)), len(model.state))
+            if n_jobs > 1:
+                return train_in_processes(problem, model, n_jobs, began)
         (model,) = train([problem], [model], on_epoch, start=began)
         return model
 

@@ -258,6 +258,11 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
         et al. 2017): each member has its own seed, and so its own initial weights, row order and
         validation rows. The members are trained together, and their predictions (probabilities, for
         a classifier) are averaged. The first member equals the network of ``n_estimators=1``.
+    n_jobs : int or None, default=None
+        The number of processes in which `fit` trains the members, each some of them, with the same
+        results; -1 for one on each core. None means 1, or what a ``joblib.parallel_config`` says,
+        whose backend is used. Callbacks and ``verbose`` watch each epoch, so with them training
+        stays in this process, as it does in `partial_fit`.
     class_weight : dict, "balanced" or None, default=None
         The weight of each class, for imbalanced data. It multiplies the sample weights in training,
         in ``loss_curve_`` and in the scores of ``early_stopping``. None means 1 for each class.

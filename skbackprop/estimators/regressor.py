@@ -245,6 +245,11 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         et al. 2017): each member has its own seed, and so its own initial weights, row order and
         validation rows. The members are trained together, and their predictions (probabilities, for
         a classifier) are averaged. The first member equals the network of ``n_estimators=1``.
+    n_jobs : int or None, default=None
+        The number of processes in which `fit` trains the members, each some of them, with the same
+        results; -1 for one on each core. None means 1, or what a ``joblib.parallel_config`` says,
+        whose backend is used. Callbacks and ``verbose`` watch each epoch, so with them training
+        stays in this process, as it does in `partial_fit`.
     scale_target : bool, default=False
         Whether to train on targets scaled to mean zero and standard deviation one. Predictions are
         in the units of y. Mean and scale are learned in the first call of `fit` or `partial_fit`

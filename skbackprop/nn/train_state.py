@@ -171,6 +171,13 @@ class TrainState:
         rngs, layer_rngs = copy.deepcopy((self.rngs, self.layer_rngs))
         return replace(self, rngs=rngs, layer_rngs=layer_rngs)
 
+    def continue_random_states(self, rngs: Sequence[np.random.RandomState | None]) -> None:
+        """Set other random states, such as the user's own, to those of this state, and use them."""
+        for rng, own_rng in zip(rngs, self.rngs, strict=True):
+            if rng is not None and own_rng is not None:
+                rng.set_state(own_rng.get_state(legacy=False))
+        self.rngs = list(rngs)
+
     def _map(
         self,
         parameters: Parameters,

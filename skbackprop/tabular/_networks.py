@@ -540,7 +540,7 @@ def train_networks(
 # ---------------------------------------------------------------------- checkpoints
 
 # Parameters that may differ when a fit is resumed.
-_OMIT = {"verbose", "random_state"}
+_OMIT = {"n_jobs", "verbose", "random_state"}
 
 
 class CycleCheckpoints:

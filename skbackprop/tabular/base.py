@@ -76,6 +76,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         "blend": [StrOptions({AUTO, BOOSTING}), list, tuple, None],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "time_limit": [Interval(Real, 0, None, closed="neither"), None],
+        "n_jobs": [Integral, None],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
@@ -95,6 +96,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
     blend: Any
     max_iter: int | None
     time_limit: float | None
+    n_jobs: int | None
     verbose: bool | int
     random_state: Any
 
@@ -454,7 +456,8 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         n_blocks = features.n_blocks if defaults.view == "embedded" else 0
         sizes, constraints = (data.n_train, data.n_estimators), features.encoded_constraints
         params = network_params(defaults, n_blocks, *sizes, constraints)
-        networks = self._make_networks(params | {"random_state": draw_seed(data.rng)}, data.rows)
+        params |= {"random_state": draw_seed(data.rng), "n_jobs": self.n_jobs}
+        networks = self._make_networks(params, data.rows)
         if constraints:
             networks.init = replace(networks.init, n_monotone=networks.layers[0].n_monotone)
         return networks

@@ -118,6 +118,10 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         The maximum number of seconds of `fit`; None for no limit. With a short limit, `fit` trains
         fewer networks (at least 2) and fewer training cycles, and leaves out estimators of `blend`,
         each with a ConvergenceWarning.
+    n_jobs : int or None, default=None
+        The number of processes in which `fit` trains networks, with the same results; -1 for one on
+        each core. None means 1, or what a ``joblib.parallel_config`` says, whose backend is used.
+        With callbacks that watch epochs, such as ``ProgressBar``, training stays in this process.
     verbose : bool or int, default=False
         Whether to print a line for each column, with its kind, the reason, missing values and
         levels, and one after each training cycle of each ensemble, with its validation loss.
@@ -208,6 +212,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         blend: Literal["auto", "boosting"] | list[Any] | tuple[Any, ...] | None = "auto",
         max_iter: int | None = None,
         time_limit: float | None = None,
+        n_jobs: int | None = None,
         verbose: bool | int = False,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -220,6 +225,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         self.blend = blend
         self.max_iter = max_iter
         self.time_limit = time_limit
+        self.n_jobs = n_jobs
         self.verbose = verbose
         self.random_state = random_state
 

@@ -72,6 +72,14 @@ def n_blas_threads() -> int:
     return max((library.num_threads for library in _libraries("blas").lib_controllers), default=1)
 
 
+def share_blas_threads(n_jobs: int) -> AbstractContextManager[object]:
+    """Return a context in which each of several threads of joblib has its share of BLAS threads.
+
+    After it, there are as many as before, whatever limits the threads have set in the meantime.
+    """
+    return _libraries("blas").limit(limits=max(1, n_blas_threads() // n_jobs))
+
+
 @contextmanager
 def limit_blas(
     max_matmul_size: int,

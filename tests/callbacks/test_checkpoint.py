@@ -291,6 +291,7 @@ def checkpointed(tmp_path, **settings):
 # May be others in another process.
 FREE = {
     "max_iter",
+    "n_jobs",
     "tol",
     "n_iter_no_change",
     "time_limit",

@@ -60,6 +60,7 @@ VALUES = {
     "max_fun": [15000, 3],
     "n_estimators": [1, 3],
     "n_frozen_layers": [0, 1],
+    "n_jobs": [None, 2],
     "n_components": [1, 3],
     "variational": [False, True],
     "beta": [1.0, 0.1],

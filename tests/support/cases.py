@@ -193,11 +193,16 @@ _OTHER_VALUES = {
     **{"verbose": True, "warm_start": True, "momentum": 0.5, "nesterovs_momentum": False},
     **{"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 5, "max_fun": 100},
     **{"beta_1": 0.5, "beta_2": 0.5, "epsilon": 0.5, "n_estimators": 3, "scale_target": True},
-    **{"class_weight": {BackpropClassifier: {0: 2.0}}, "label_smoothing": 0.1, "clip_norm": 1.0},
+    **{
+        "class_weight": {BackpropClassifier: {0: 2.0}},
+        "label_smoothing": 0.1,
+        "clip_norm": 1.0,
+        "n_jobs": 2,
+    },
     **{"layers": "scale", "input_shape": (2, 2), "dropout": 0.5, "normalization": "batch"},
     **{"average": ExponentialMovingAverage(0.5), "init": "he_normal", "time_limit": 60},
     **{"n_components": 3, "variational": True, "beta": 0.5, "contamination": 0.3},
-    **{"dtype": "float32", "n_frozen_layers": 1},
+    **{"dtype": "float32", "n_frozen_layers": 1, "n_jobs": 2},
 }
 # What makes the parameter matter.
 _BESIDE = {
@@ -219,7 +224,7 @@ MAY_DIFFER = {
     *("alpha", "average", "beta_1", "beta_2", "class_weight", "clip_norm", "contamination"),
     *("early_stopping", "epsilon", "init", "l1_ratio", "learning_rate", "learning_rate_init"),
     *("max_fun", "momentum", "n_iter_no_change", "power_t", "random_state", "tol"),
-    *("validation_fraction", "verbose", "warm_start"),
+    *("n_jobs", "validation_fraction", "verbose", "warm_start"),
 }
 
 
