@@ -336,8 +336,6 @@ EXCEPTIONS = {
     "model_selection._stacked_training.train_candidates": "its steps share many values",
     "nn.network.BoundNetwork.__init__": "its steps share many values",
     "nn.stack.Stack.train_epoch": "its steps share many values",
-    "tabular._blended_estimators._fit_clone": "its steps share many values",
-    "tabular._blended_estimators.cross_fit": "its steps share many values",
     "tabular._blended_estimators.resolve_blend": "its steps share many values",
     "tabular._column_values.infer_column_kind": "its steps share many values",
     "tabular._column_values.infer_kind_of_strings": "its steps share many values",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from joblib import effective_n_jobs
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -20,6 +21,7 @@ from ..losses.base import Loss
 from ..losses.regression import AbsoluteError, Gamma, Poisson, Quantile, SquaredError
 from ..nn.rows import Rows, split_targets
 from ..training.diagnostics import warn
+from ..training.jobs import run_jobs
 from ..training.resources import openmp_limit
 from ..utils.arrays import Array, IndexArray
 from ._model_inputs import FeatureView, draw_seed
@@ -245,26 +247,11 @@ def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators
     n_clones = 1 if data.folds is None else data.n_estimators
     task = data.context.subcontext("blend", max_subtasks=n_clones)
     task.call_on_fit_task_begin(estimator=data.estimator)
-    start, clones = time.perf_counter(), list[Any]()
-    share = data.end - start
-    for fold in range(n_clones):
-        seconds, n_left = time.perf_counter() - start, n_clones - fold
-        budget = share - seconds
-        is_boosting = isinstance(estimator, BOOSTED)  # boosting has its own time limit
-        is_slow = clones and not is_boosting and seconds / fold * n_left > budget
-        if budget <= 0 or is_slow:
-            break
-        fold_task = task.subcontext("fold")
-        fold_task.call_on_fit_task_begin(estimator=data.estimator)
-        try:
-            time_limit = budget / n_left / len(parts)
-            clones += [_fit_clone(estimator, part, fold, time_limit) for part in parts]
-        except Exception as error:
-            error.add_note(f"Raised by {estimator!r} of blend, in fold {fold}.")
-            raise
-        fold_task.call_on_fit_task_end(estimator=data.estimator)
+    start = time.perf_counter()
+    clones = _fit_clones(estimator, parts, n_clones, task)
     task.call_on_fit_task_end(estimator=data.estimator)
     if len(clones) < n_clones * len(parts):
+        share = data.end - start
         warn(
             f"{type(estimator).__name__} is left out of the blend: training it on all {n_clones} "
             f"folds would exceed its share of time_limit, {max(share, 0):.2g} seconds. Increase "
@@ -290,14 +277,66 @@ def choose_view(estimator: Any) -> FeatureView:
     return "table" if isinstance(estimator, BOOSTED) else "encoded"
 
 
-def _fit_clone(estimator: Any, data: TrainingData, fold: int, seconds: float) -> Any:
-    """Fit a clone for the single target of the data to all rows except those of a fold."""
-    features, rows, held_out = data.estimator._features, data.rows, data.held_out
-    categorical_mask = features.categorical_mask
-    is_train = np.ones(len(rows.y), dtype=bool) if data.folds is None else data.folds != fold
-    X, y, weight = _select_rows(rows, is_train)
-    if is_classifier(estimator) and (y == y[0]).all():
-        return DummyClassifier().fit(X, y)
+def _fit_clones(
+    estimator: Any, parts: Sequence[TrainingData], n_clones: int, task: Any
+) -> list[Any]:
+    """Fit clones side by side, as many at a time as there are jobs, as long as the time allows.
+
+    Parameters
+    ----------
+    estimator : estimator
+        The estimator.
+    parts : sequence of TrainingData
+        The data of each target.
+    n_clones : int
+        The number of clones for each target.
+    task : CallbackContext
+        The task that has a subtask for each fold.
+
+    Returns
+    -------
+    clones : list of estimators
+        The fitted clones, those of a fold one after the other.
+    """
+    data = parts[0]
+    n_jobs = min(effective_n_jobs(data.estimator.n_jobs), n_clones)
+    # Only a time limit makes it necessary to wait for some before others begin.
+    n_together = n_clones if n_jobs > 1 and math.isinf(data.end) else n_jobs
+    start = time.perf_counter()
+    share = data.end - start
+    clones = list[Any]()
+    for first in range(0, n_clones, n_together):
+        seconds, n_left = time.perf_counter() - start, n_clones - first
+        budget = share - seconds
+        is_boosting = isinstance(estimator, BOOSTED)  # boosting has its own time limit
+        is_slow = clones and not is_boosting and seconds / first * n_left > budget
+        if budget <= 0 or is_slow:
+            break
+        time_limit = budget / -(-n_left // n_jobs) / len(parts)
+        fold_tasks = []
+        arguments = []
+        for fold in range(first, min(first + n_together, n_clones)):
+            fold_tasks.append(task.subcontext("fold"))
+            fold_tasks[-1].call_on_fit_task_begin(estimator=data.estimator)
+            for part in parts:
+                model = _make_clone(estimator, part, fold)
+                arguments.append((model, part.rows, part.held_out, part.folds, fold, time_limit))
+        clones += run_jobs(_fit_clone, arguments, n_jobs)
+        for fold_task in fold_tasks:
+            fold_task.call_on_fit_task_end(estimator=data.estimator)
+    for model in clones:
+        if isinstance(model, BOOSTED):
+            use_ordinal_table(model, data.estimator._features.categorical_mask)
+    return clones
+
+
+def _make_clone(estimator: Any, data: TrainingData, fold: int) -> Any:
+    """Return a clone with the settings for the data, and with drawn seeds."""
+    features, rows = data.estimator._features, data.rows
+    if is_classifier(estimator):
+        is_train = _is_in_training(rows, data.folds, fold)
+        if (rows.y[is_train] == rows.y[is_train][0]).all():
+            return DummyClassifier()
     model = clone(estimator)
     if any(features.table_constraints):
         model.set_params(monotonic_cst=features.table_constraints)
@@ -305,29 +344,53 @@ def _fit_clone(estimator: Any, data: TrainingData, fold: int, seconds: float) ->
     for name, value in sorted(model.get_params().items()):
         if name.split("__")[-1] == "random_state" and value is None:
             model.set_params(**{name: draw_seed(data.rng)})
-    takes_weight = weight is not None and has_fit_parameter(model, "sample_weight")
-    arguments = {"sample_weight": weight} if takes_weight else {}
-    if not isinstance(model, BOOSTED):
-        return model.fit(X, y, **arguments)
-    # Trees ignore columns without values, because constants are never split.
-    X[:, np.isnan(X).mean(axis=0) > 1 - _MIN_SHARE_OF_VALUES] = 0.0
-    if isinstance(model.categorical_features, str):  # "from_dtype"
-        model.set_params(categorical_features=categorical_mask if categorical_mask.any() else None)
-    if model.early_stopping is True:
-        # Early stopping uses held-out rows with weight and a known class.
-        is_used = np.ones(len(held_out.y), bool) if data.folds is None else data.folds == fold
-        if is_classifier(model):
-            is_used &= np.isin(held_out.y, y)
-        X_val, y_val, weight_val = _select_rows(held_out, is_used)
-        if len(y_val):
-            X_val = X_val.astype(np.float64, copy=False)
-            arguments |= {"X_val": X_val, "y_val": y_val, "sample_weight_val": weight_val}
-        else:
-            model.set_params(validation_fraction=None)
-    with openmp_limit(X.size), np.errstate(over="ignore"):  # midpoints of huge values overflow
-        _fit_boosting(model, X, y, arguments, seconds)
-    use_ordinal_table(model, categorical_mask)
+    if isinstance(model, BOOSTED) and isinstance(model.categorical_features, str):  # "from_dtype"
+        mask = features.categorical_mask
+        model.set_params(categorical_features=mask if mask.any() else None)
     return model
+
+
+def _fit_clone(
+    model: Any, rows: Rows, held_out: Rows, folds: Array | None, fold: int, seconds: float
+) -> Any:
+    """Fit an estimator for a single target to all rows except those of a fold, and return it."""
+    try:
+        X, y, weight = _select_rows(rows, _is_in_training(rows, folds, fold))
+        takes_weight = weight is not None and has_fit_parameter(model, "sample_weight")
+        arguments = {"sample_weight": weight} if takes_weight else {}
+        if not isinstance(model, BOOSTED):
+            return model.fit(X, y, **arguments)
+        # Trees ignore columns without values, because constants are never split.
+        X[:, np.isnan(X).mean(axis=0) > 1 - _MIN_SHARE_OF_VALUES] = 0.0
+        if model.early_stopping is True:
+            arguments |= _select_validation(model, held_out, y, folds, fold)
+        with openmp_limit(X.size), np.errstate(over="ignore"):  # midpoints of huge values overflow
+            _fit_boosting(model, X, y, arguments, seconds)
+    except Exception as error:
+        error.add_note(f"Raised by {model!r} of blend, in fold {fold}.")
+        raise
+    return model
+
+
+def _is_in_training(rows: Rows, folds: Array | None, fold: int) -> Array:
+    """Return the rows with weight outside of a fold; without folds, all rows with weight."""
+    is_train = np.ones(len(rows.y), dtype=bool) if folds is None else folds != fold
+    return is_train if rows.weight is None else is_train & (rows.weight > 0)
+
+
+def _select_validation(
+    model: Any, held_out: Rows, y: Array, folds: Array | None, fold: int
+) -> dict[str, Any]:
+    """Return the arguments of `fit` for early stopping, by held-out rows of a known class."""
+    is_used = np.ones(len(held_out.y), bool) if folds is None else folds == fold
+    if is_classifier(model):
+        is_used &= np.isin(held_out.y, y)
+    X_val, y_val, weight_val = _select_rows(held_out, is_used)
+    if not len(y_val):
+        model.set_params(validation_fraction=None)
+        return {}
+    X_val = X_val.astype(np.float64, copy=False)
+    return {"X_val": X_val, "y_val": y_val, "sample_weight_val": weight_val}
 
 
 def _select_rows(rows: Rows, is_selected: Array) -> tuple[Array, Array, Array | None]:

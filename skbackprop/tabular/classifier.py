@@ -100,9 +100,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         fewer networks (at least 2) and fewer training cycles, and leaves out estimators of `blend`,
         each with a ConvergenceWarning.
     n_jobs : int or None, default=None
-        The number of processes in which `fit` trains networks, with the same results; -1 for one on
-        each core. None means 1, or what a ``joblib.parallel_config`` says, whose backend is used.
-        With callbacks that watch epochs, such as ``ProgressBar``, training stays in this process.
+        The number of processes in which `fit` trains networks and the estimators of `blend`, with
+        the same results; -1 for one on each core. None means 1, or what a
+        ``joblib.parallel_config`` says, whose backend is used. With callbacks that watch epochs,
+        such as ``ProgressBar``, networks are trained in this process.
     verbose : bool or int, default=False
         Whether to print a line for each column, with its kind, the reason, missing values and
         levels, and one after each training cycle of each ensemble, with its validation loss.

@@ -6,32 +6,25 @@ bits as all of them together.
 
 from __future__ import annotations
 
-import os
 import signal
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.utils.parallel import Parallel, delayed
 
 from ..nn.train_state import TrainState
 from ..utils.arrays import ArrayDict
 from .config import Config
+from .jobs import run_jobs
 from .model import Model
 from .problem import Problem
-from .resources import share_blas_threads
 from .train import TrainingInterrupted, train
-
-# The text, class, file and line of a warning.
-Warned = tuple[str, type[Warning], str, int]
 
 
 def train_in_processes(problem: Problem, model: Model, n_jobs: int, start: float) -> Model:
@@ -56,28 +49,21 @@ def train_in_processes(problem: Problem, model: Model, n_jobs: int, start: float
     RuntimeError
         If a process is killed.
     """
+    arguments = []
     with tempfile.TemporaryDirectory() as folder:
         stop_file = Path(folder) / "stop"
-        tasks = []
         for part in np.array_split(np.arange(len(model.state)), n_jobs):
             config = replace(model.config, n_estimators=len(part))
             arrays = model.state.take(slice(part[0], part[-1] + 1)).to_arrays()
-            elapsed = time.monotonic() - start
-            task = delayed(_train_part)(problem, config, arrays, elapsed, stop_file, os.getpid())
-            tasks.append(task)
-        with _stop_on_interrupt(stop_file) as interrupts, share_blas_threads(n_jobs):
+            arguments.append((problem, config, arrays, time.monotonic() - start, stop_file))
+        with _stop_on_interrupt(stop_file) as interrupts:
             try:
-                results = Parallel(n_jobs=n_jobs, batch_size=1)(tasks)
-            except BrokenExecutor as error:
-                if interrupts:  # it reached a process that was just starting
+                parts = run_jobs(_train_part, arguments, n_jobs)
+            except RuntimeError:
+                if interrupts:  # it has ended a process that was just starting
                     raise KeyboardInterrupt from None
-                raise RuntimeError(
-                    "A process that trained networks was killed, most likely because memory was "
-                    "short. Set n_jobs=1 or a smaller n_jobs, which needs less memory."
-                ) from error
-    for warned in dict.fromkeys(item for _, caught in results for item in caught):
-        warnings.warn_explicit(*warned)
-    model = _join_parts(model, [arrays for arrays, _ in results], is_interrupted=bool(interrupts))
+                raise
+    model = _join_parts(model, parts, is_interrupted=bool(interrupts))
     if interrupts:
         raise TrainingInterrupted([model]) from KeyboardInterrupt()
     return model
@@ -95,14 +81,9 @@ def _join_parts(model: Model, parts: Sequence[ArrayDict], *, is_interrupted: boo
 
 
 def _train_part(
-    problem: Problem,
-    config: Config,
-    arrays: ArrayDict,
-    elapsed: float,
-    stop_file: Path,
-    parent: int,
-) -> tuple[ArrayDict, list[Warned]]:
-    """Train some networks, and return their state as arrays, with the warnings of this process.
+    problem: Problem, config: Config, arrays: ArrayDict, elapsed: float, stop_file: Path
+) -> ArrayDict:
+    """Train some networks, and return their state as arrays.
 
     Parameters
     ----------
@@ -116,27 +97,17 @@ def _train_part(
         The seconds of a time limit that are over.
     stop_file : path
         The file whose existence ends training after an epoch.
-    parent : int
-        The process whose warnings need not be returned.
     """
     start = time.monotonic() - elapsed
     network = config.network(problem.row_shape, problem.rows.y.shape[1])
     layout = network.with_dropout(config.dropout_rates).layout
     state = TrainState.from_arrays(arrays, layout)
     model = Model({}, config, network, problem.targets, state, problem.row_shape)
-
-    def train_model() -> ArrayDict:
-        try:
-            (trained,) = train([problem], [model], lambda _: stop_file.exists(), start=start)
-        except TrainingInterrupted as error:
-            (trained,) = error.models
-        return trained.state.to_arrays()
-
-    if os.getpid() == parent:
-        return train_model(), []
-    with warnings.catch_warnings(record=True) as caught:
-        result = train_model()
-    return result, [(str(w.message), w.category, w.filename, w.lineno) for w in caught]
+    try:
+        (model,) = train([problem], [model], lambda _: stop_file.exists(), start=start)
+    except TrainingInterrupted as error:
+        (model,) = error.models
+    return model.state.to_arrays()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Networks that processes train, some each, end as those that one process trains, to the bit."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,13 +13,16 @@ import numpy as np
 import pytest
 from joblib import parallel_config
 from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 from skbackprop import (
     BackpropClassifier,
     BackpropRegressor,
     EarlyStopping,
+    TabularClassifier,
 )
 from skbackprop.callbacks import Checkpoint
 from skbackprop.schedules import LearningRateSchedule
@@ -65,6 +69,8 @@ TABLES = {
     "all": {},
     "a time limit": {"time_limit": 1e4},
     "boosting": {"blend": "boosting"},
+    "boosting and a time limit": {"blend": "boosting", "time_limit": 1e4},
+    "a forest and boosting": {"blend": ["forest", "boosting"]},
     "monotone": {"monotonic_cst": {"none": 1}},
 }
 
@@ -77,6 +83,9 @@ def ensemble(name, **changes):
 
 
 def table(kind, n_jobs, **settings):
+    if isinstance(settings.get("blend"), list):
+        forest = RandomForestClassifier if kind is TabularClassifier else RandomForestRegressor
+        settings = settings | {"blend": [forest(3), "boosting"]}
     params = {"n_estimators": N_MEMBERS, "max_iter": 6, "random_state": 0, "n_jobs": n_jobs}
     return kind(**params | settings)
 
@@ -228,6 +237,22 @@ def test_what_fails_in_a_process_fails_here(do, kind, message):
         model.fit(X, y)
     assert same_values(answers(model, X), before)
     model.set_params(learning_rate="constant").fit(X, y)  # there are new processes
+
+
+class Failing(LogisticRegression):
+    """A classifier that cannot be fitted."""
+
+    def fit(self, X, y, sample_weight=None):
+        raise ValueError("nothing to learn")
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_errors_of_blended_estimators_name_them(n_jobs):
+    X, y = mixed_data(TabularClassifier)
+    with pytest.raises(ValueError, match="nothing to learn") as caught:
+        table(TabularClassifier, n_jobs).set_params(blend=[Failing()]).fit(X, y)
+    (note,) = caught.value.__notes__
+    assert re.fullmatch(r"Raised by Failing\(.*\) of blend, in fold \d\.", note)
 
 
 def test_what_cannot_be_sent_fails_before_training():
