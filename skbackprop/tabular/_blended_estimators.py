@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from joblib import effective_n_jobs
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -299,29 +298,31 @@ def _fit_clones(
         The fitted clones, those of a fold one after the other.
     """
     data = parts[0]
-    n_jobs = min(effective_n_jobs(data.estimator.n_jobs), n_clones)
-    # Only a time limit makes it necessary to wait for some before others begin.
-    n_together = n_clones if n_jobs > 1 and math.isinf(data.end) else n_jobs
     start = time.perf_counter()
     share = data.end - start
     clones = list[Any]()
-    for first in range(0, n_clones, n_together):
-        seconds, n_left = time.perf_counter() - start, n_clones - first
+    n_done = 0
+    while n_done < n_clones:
+        seconds, n_left = time.perf_counter() - start, n_clones - n_done
         budget = share - seconds
+        seconds_left = seconds / n_done * n_left if n_done else 0.0
         is_boosting = isinstance(estimator, BOOSTED)  # boosting has its own time limit
-        is_slow = clones and not is_boosting and seconds / first * n_left > budget
-        if budget <= 0 or is_slow:
+        if budget <= 0 or (seconds_left > budget and not is_boosting):
             break
+        n_jobs = min(data.jobs.resolve(seconds_left), n_left)
+        # Only a time limit makes it necessary to wait for some before others begin.
+        n_next = n_left if n_jobs > 1 and math.isinf(data.end) else n_jobs
         time_limit = budget / -(-n_left // n_jobs) / len(parts)
         fold_tasks = []
         arguments = []
-        for fold in range(first, min(first + n_together, n_clones)):
+        for fold in range(n_done, n_done + n_next):
             fold_tasks.append(task.subcontext("fold"))
             fold_tasks[-1].call_on_fit_task_begin(estimator=data.estimator)
             for part in parts:
                 model = _make_clone(estimator, part, fold)
                 arguments.append((model, part.rows, part.held_out, part.folds, fold, time_limit))
         clones += run_jobs(_fit_clone, arguments, n_jobs)
+        n_done += n_next
         for fold_task in fold_tasks:
             fold_task.call_on_fit_task_end(estimator=data.estimator)
     for model in clones:

@@ -36,6 +36,7 @@ from ..optimizers import AdamW
 from ..schedules import LinearWarmup
 from ..training.config import Config
 from ..training.diagnostics import OUT_OF_TIME, warn
+from ..training.jobs import JobCount
 from ..training.model import Model
 from ..training.problem import Problem
 from ..training.start import Start
@@ -195,6 +196,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
 
     min_gain: ClassVar[float] = 0.05
     is_thread_safe: ClassVar[bool] = True  # several threads may predict at once
+    n_jobs: int | None
 
     @with_callbacks
     def fit_cycle(self, name: str, task: Any, data: TrainingData) -> bool:
@@ -249,6 +251,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
 
         In double precision, other rows have no visible effect on the prediction of a row.
         """
+        self.n_jobs = None
         parameters = self._model.parameters.astype(np.float64)
         model = self._model.with_parameters(parameters, only_predicts=True)
         self._set_model(replace(model, results={**model.results, "n_iter_": n_iter}))
@@ -337,8 +340,8 @@ class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
 
 # ---------------------------------------------------------------------------------- cycles
 
-# Each training cycle is twice as long as the one before. Three are usual, and five the maximum.
-_MAX_CYCLES = 5
+# Each training cycle is twice as long as the one before.
+_USUAL_CYCLES, _MAX_CYCLES = 3, 5
 # A third cycle, which takes more than half of the time of three, begins if the second one reached
 # this share of the gain that later ones take.
 _GAIN_FOR_THIRD_CYCLE = 0.2
@@ -427,6 +430,8 @@ class TrainingData(NamedTuple):
         The callback context of the estimator.
     checkpoints : CycleCheckpoints
         The checkpoints of the networks after each cycle.
+    jobs : JobCount
+        How many jobs networks and clones are divided among.
     """
 
     rows: Rows
@@ -439,6 +444,7 @@ class TrainingData(NamedTuple):
     estimator: Any
     context: Any
     checkpoints: CycleCheckpoints
+    jobs: JobCount
 
 
 # A time limit that ends training before the first epoch.
@@ -491,6 +497,9 @@ def train_networks(
         time_limit = None if math.isinf(data.end) else max(data.end - start, _MIN_TIME)
         networks = shallow_copy(networks)  # the next cycle copies their state
         networks.max_iter, networks.time_limit = n_epochs, time_limit
+        n_epochs_left = sum(cycles[index : max(index + 1, _USUAL_CYCLES)])
+        n_epochs_left += sum(cycles[:_USUAL_CYCLES]) * (len(estimator._configurations) - number)
+        networks.n_jobs = data.jobs.resolve(data.jobs.seconds_per_epoch * n_epochs_left)
         is_stopped = networks.fit_cycle(f"{number}_{index}", task, data)
         is_complete = bool((networks.n_iter_ == n_epochs).all())
         if data.folds is not None:
@@ -499,6 +508,7 @@ def train_networks(
             outputs = networks.outputs(data.held_out.X)
         loss = networks.held_out_loss(outputs, data.held_out, data.folds is not None)
         seconds = time.perf_counter() - start
+        data.jobs.seconds_per_epoch = seconds * min(networks.n_jobs, data.n_estimators) / n_epochs
         has_tolerance = is_complete and data.n_train <= VERY_MANY_ROWS
         is_useful = not loss > best_loss * (1 + TOLERANCE if has_tolerance else 1)
         if index == 0:

@@ -31,6 +31,7 @@ from ..nn.rows import Rows, row_vectors
 from ..training.checks import validate_groups
 from ..training.class_weight import check_total_weight
 from ..training.diagnostics import warn
+from ..training.jobs import JobCount
 from ..training.splits import draw_folds, draw_group_folds
 from ..training.targets import check_measured
 from ..utils.arrays import Array, MatrixLike
@@ -76,7 +77,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         "blend": [StrOptions({AUTO, BOOSTING}), list, tuple, None],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "time_limit": [Interval(Real, 0, None, closed="neither"), None],
-        "n_jobs": [Integral, None],
+        "n_jobs": [Integral, StrOptions({AUTO}), None],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
@@ -96,7 +97,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
     blend: Any
     max_iter: int | None
     time_limit: float | None
-    n_jobs: int | None
+    n_jobs: Any
     verbose: bool | int
     random_state: Any
 
@@ -271,6 +272,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             self,
             context,
             checkpoints,
+            JobCount(self.n_jobs, 2 * 8 * len(y) * columns.table.shape[1]),
         )
         mixture = self._fit_mixture(self._fit_components(data), held_out.y, held_out.weight)
         self._fit_conformity(mixture, held_out, folds)
@@ -456,8 +458,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         n_blocks = features.n_blocks if defaults.view == "embedded" else 0
         sizes, constraints = (data.n_train, data.n_estimators), features.encoded_constraints
         params = network_params(defaults, n_blocks, *sizes, constraints)
-        params |= {"random_state": draw_seed(data.rng), "n_jobs": self.n_jobs}
-        networks = self._make_networks(params, data.rows)
+        networks = self._make_networks(params | {"random_state": draw_seed(data.rng)}, data.rows)
         if constraints:
             networks.init = replace(networks.init, n_monotone=networks.layers[0].n_monotone)
         return networks

@@ -99,11 +99,13 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         The maximum number of seconds of `fit`; None for no limit. With a short limit, `fit` trains
         fewer networks (at least 2) and fewer training cycles, and leaves out estimators of `blend`,
         each with a ConvergenceWarning.
-    n_jobs : int or None, default=None
+    n_jobs : int, "auto" or None, default="auto"
         The number of processes in which `fit` trains networks and the estimators of `blend`, with
-        the same results; -1 for one on each core. None means 1, or what a
-        ``joblib.parallel_config`` says, whose backend is used. With callbacks that watch epochs,
-        such as ``ProgressBar``, networks are trained in this process.
+        the same results. "auto": one for each core once training takes longer than starting them;
+        a single one inside of other jobs of joblib, threads and daemons, or where memory is short.
+        -1 for one on each core from the start. None means 1, or what a ``joblib.parallel_config``
+        says, whose backend is used. With callbacks that watch epochs, such as ``ProgressBar``,
+        networks are trained in this process.
     verbose : bool or int, default=False
         Whether to print a line for each column, with its kind, the reason, missing values and
         levels, and one after each training cycle of each ensemble, with its validation loss.
@@ -202,7 +204,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         blend: Literal["auto", "boosting"] | list[Any] | tuple[Any, ...] | None = "auto",
         max_iter: int | None = None,
         time_limit: float | None = None,
-        n_jobs: int | None = None,
+        n_jobs: int | Literal["auto"] | None = "auto",
         verbose: bool | int = False,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from textwrap import dedent
 
 import numpy as np
 import pytest
-from joblib import parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.exceptions import ConvergenceWarning
@@ -26,6 +27,8 @@ from skbackprop import (
 )
 from skbackprop.callbacks import Checkpoint
 from skbackprop.schedules import LearningRateSchedule
+from skbackprop.training import jobs
+from skbackprop.training.jobs import JobCount
 from support import (
     answers,
     class_data,
@@ -143,6 +146,55 @@ def test_tables(kind, settings):
         assert same_values(answers(actual, X), answers(expected, X))
         assert same_values(actual.oof_prediction_, expected.oof_prediction_)
         assert same_values(actual.n_iter_, expected.n_iter_)
+
+
+@BOTH
+def test_auto_decides_by_time_and_changes_no_number(kind, monkeypatch):
+    X, y = mixed_data(kind)
+    settings = {"blend": "boosting", "max_iter": 14}
+    expected = table(kind, 1, **settings).fit(X, y)
+    counts = []
+
+    def resolve(self, seconds):
+        counts.append(resolve_by_time(self, seconds))
+        return counts[-1]
+
+    resolve_by_time = JobCount.resolve
+    monkeypatch.setattr(JobCount, "resolve", resolve)
+    for seconds in (1e-9, 1e9):
+        monkeypatch.setattr(jobs, "_SECONDS_TO_START", seconds)
+        counts.clear()
+        actual = table(kind, "auto", **settings).fit(X, y)
+        assert counts[0] == 1
+        assert max(counts) == (1 if seconds > 1 else cpu_count())
+        assert same_values(answers(actual, X), answers(expected, X))
+        assert [networks.n_jobs for networks in actual.networks_] == [None] * len(actual.networks_)
+
+
+def auto(n_bytes=0):
+    return JobCount("auto", n_bytes).resolve(1e6)
+
+
+def test_auto_takes_all_cores_but_not_everywhere(monkeypatch):
+    monkeypatch.setattr(jobs, "effective_n_jobs", lambda n_jobs: 8 if n_jobs == -1 else n_jobs)
+    assert auto() == 8
+    assert JobCount("auto").resolve(0.0) == 1
+    assert auto(n_bytes=1 << 60) == 1
+    with parallel_config("threading", n_jobs=3):
+        assert auto() == 3
+    monkeypatch.undo()
+    assert JobCount(None).resolve(1e6) == 1
+    assert JobCount(3).resolve(0.0) == 3
+    for backend in ("threading", "loky", "multiprocessing"):
+        assert Parallel(n_jobs=2, backend=backend)([delayed(auto)()] * 2) == [1, 1]
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(auto).result() == 1
+
+
+def test_auto_pays_for_processes_once():
+    count = JobCount("auto")
+    count._count_usable_cores = lambda: 2
+    assert [count.resolve(seconds) for seconds in (3.9, 4.1, 3.9, 0.1)] == [1, 2, 2, 1]
 
 
 @BOTH
