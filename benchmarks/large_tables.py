@@ -88,7 +88,8 @@ class Settings(NamedTuple):
 def make_model(name: str, X: pd.DataFrame, settings: Settings) -> Any:
     """Return a model with its defaults; raise ImportError if it is not installed."""
     if name == OURS:
-        return TabularClassifier(**settings._asdict(), random_state=0)
+        # The memory and the processor time are those of this process.
+        return TabularClassifier(**settings._asdict(), n_jobs=1, random_state=0)
     if name == "HistGradientBoosting":
         return HistGradientBoostingClassifier(random_state=0)
     if name == "LightGBM":

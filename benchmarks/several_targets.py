@@ -43,7 +43,7 @@ def error_and_time(parts: list[pd.DataFrame], seed: int, max_iter: int | None) -
     X_train, X_test, y_train, y_test = parts
     rows = y_train.notna().any(axis=1)
     start = time.process_time()
-    model = TabularRegressor(max_iter=max_iter, random_state=seed)
+    model = TabularRegressor(max_iter=max_iter, n_jobs=1, random_state=seed)
     model.fit(X_train[rows], y_train[rows].squeeze(axis=1))
     seconds = time.process_time() - start
     errors = model.predict(X_test).reshape(y_test.shape) - y_test
