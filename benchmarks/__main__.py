@@ -2,6 +2,7 @@
 
 from benchmarks import (
     calibration,
+    cores,
     dask_rounds,
     ensembles,
     export,
@@ -45,6 +46,7 @@ if __name__ == "__main__":
         memory,
         large,
         large_tables,
+        cores,
         export,
         dask_rounds,
         imports,
