@@ -256,7 +256,7 @@ def fail():
 
 
 def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(9)  # as the kernel ends a process, without a word
 
 
 def warn():
